@@ -1,0 +1,1 @@
+"""Fused kernels, their references and baselines."""

@@ -1,0 +1,1 @@
+"""From a running step to a classified kernel table."""

@@ -1,0 +1,1 @@
+"""Device descriptions, one TOML file each."""

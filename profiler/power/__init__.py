@@ -1,0 +1,1 @@
+"""Energy meters, one file per source."""

@@ -1,0 +1,1 @@
+"""Runs as people read them: in the terminal and as one HTML file."""

@@ -1,0 +1,1 @@
+"""What is run: models, data and the federated client's step."""

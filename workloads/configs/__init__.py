@@ -1,0 +1,1 @@
+"""Model configurations that ship with edgeroof."""
