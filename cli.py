@@ -1,12 +1,223 @@
-"""Command line of edgeroof."""
+"""Command line of edgeroof: each command is a few lines over :mod:`edgeroof.api`."""
 
 from __future__ import annotations
 
-import typer
+import errno
+import json
+import os
+import shlex
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
 
-app = typer.Typer(no_args_is_help=True)
+import click
+import typer
+from rich.console import Console
+
+from . import __version__, api
+from .errors import EdgeroofError, UsageError
+from .progress import calibration_progress, step_progress
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="What holds a training step back, kernel by kernel: memory, compute, latency, or inefficiency.",
+    epilog="Start with: [bold]edgeroof profile --model small[/bold]    Something amiss? [bold]edgeroof doctor[/bold]",
+)
+
+Device = Annotated[str, typer.Option(help="auto, cpu, or a name from `edgeroof devices`")]
+Out = Annotated[Path | None, typer.Option(help="folder for the run; by default a new one under runs/")]
+Json = Annotated[bool, typer.Option("--json", help="print the summary as JSON, nothing else")]
+Top = Annotated[int, typer.Option(min=1, help="rows in the kernel table")]
+
+
+def _version(shown: bool) -> None:
+    if shown:
+        typer.echo(f"edgeroof {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print it")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
+) -> None:
+    """Options that go before any command; ``--debug`` is understood anywhere."""
+
+
+@app.command(epilog="Example: edgeroof profile --model base --batch-size 8 --precision bf16 --optimizer adamw-fused")
+def profile(
+    device: Device = "auto",
+    model: Annotated[str, typer.Option(help="tiny, small, base, large, xl; a folder, config file or hub id")] = "small",
+    batch_size: Annotated[int | None, typer.Option(help="by default 32 on a GPU, 4 on a CPU")] = None,
+    source_length: Annotated[int, typer.Option(help="tokens of a dialogue")] = 512,
+    target_length: Annotated[int, typer.Option(help="tokens of a summary")] = 96,
+    padding: Annotated[str, typer.Option(help="fixed, or dynamic: to the longest of the batch")] = "fixed",
+    precision: Annotated[str, typer.Option(help="fp32, tf32, bf16, fp16, bf16-pure")] = "fp32",
+    optimizer: Annotated[str, typer.Option(help="adamw, adamw-loop, adamw-foreach, adamw-fused, adafactor, sgd, …")] = (
+        "adamw"
+    ),
+    attention: Annotated[str, typer.Option(help="sdpa or eager")] = "sdpa",
+    lora_rank: Annotated[int | None, typer.Option(help="train LoRA adapters of this rank on q and v only")] = None,
+    gradient_accumulation: Annotated[int, typer.Option(help="micro-batches of one step")] = 1,
+    checkpointing: Annotated[bool, typer.Option("--checkpointing", help="recompute activations in backward")] = False,
+    clip_norm: Annotated[float | None, typer.Option(help="clip the gradient to this norm")] = None,
+    data: Annotated[str | None, typer.Option(help="SAMSum JSON or CSV; by default generated dialogues")] = None,
+    steps: Annotated[int, typer.Option(help="unprofiled steps to time")] = 5,
+    profiled_steps: Annotated[int, typer.Option(help="steps under the profiler")] = 2,
+    warmup: Annotated[int, typer.Option(help="steps before any measurement")] = 1,
+    seed: Annotated[int, typer.Option(help="of weights, data and dropout")] = 0,
+    out: Out = None,
+    top: Top = 15,
+    as_json: Json = False,
+) -> None:
+    """Profile a federated client's training step on this machine and write a report."""
+    from .profiler.capture import CaptureOptions
+
+    capture = CaptureOptions(warmup, steps, profiled_steps)
+    config: dict[str, Any] = {
+        "model": model,
+        "batch_size": batch_size,
+        "source_length": source_length,
+        "target_length": target_length,
+        "padding": padding,
+        "precision": precision,
+        "optimizer": optimizer,
+        "attention": attention,
+        "lora_rank": lora_rank,
+        "gradient_accumulation": gradient_accumulation,
+        "checkpointing": checkpointing,
+        "clip_norm": clip_norm,
+        "data": data,
+        "seed": seed,
+    }
+    api.check_config(**config)
+    with calibration_progress() as on_calibration:
+        machine = api.this_machine(device, on_calibration=on_calibration)
+    folder = out or _new_folder(f"{Path(model).name}-{machine.name}")
+    with step_progress() as on_progress:
+        run = api.profile(
+            device=machine, options=capture, out=folder, on_progress=on_progress, command=_command(), **config
+        )
+    _show(run, top, as_json)
+
+
+@app.command(epilog="Example: edgeroof analyze trace.json.gz --device a100")
+def analyze(
+    trace: Annotated[Path, typer.Argument(help="a Kineto trace of torch.profiler, .json or .json.gz")],
+    device: Annotated[str, typer.Option(help="where it was recorded; auto takes the name the trace gives")] = "auto",
+    out: Out = None,
+    top: Top = 15,
+    as_json: Json = False,
+) -> None:
+    """Classify the kernels of a trace from anywhere; costs are inferred from the shapes it recorded."""
+    folder = out or _new_folder(f"trace-{trace.name.split('.')[0]}")
+    _show(api.analyze(trace, device=device, out=folder, command=_command()), top, as_json)
+
+
+@app.command(epilog="Example: edgeroof show runs/small-cpu --top 40")
+def show(
+    run: Annotated[Path, typer.Argument(help="a run folder")],
+    top: Top = 15,
+    as_json: Json = False,
+) -> None:
+    """Print the report of a run that was made earlier."""
+    _show(api.load(run), top, as_json)
+
+
+@app.command(epilog="Example: edgeroof devices orin")
+def devices(name: Annotated[str | None, typer.Argument(help="the device to explain")] = None) -> None:
+    """List the devices edgeroof knows, or explain one: its roofs, power modes and sources."""
+    from .reports.devices import render_device, render_devices
+
+    console = Console()
+    if name is None:
+        render_devices(console)
+    else:
+        render_device(name, console)
+
+
+@app.command(epilog="Example: edgeroof calibrate --force")
+def calibrate(
+    force: Annotated[bool, typer.Option("--force", help="measure again even if the roofs are known")] = False,
+) -> None:
+    """Measure this machine's roofs: bandwidth, matrix products per type, launch floor. They are kept for later runs."""
+    from .profiler.calibrate import calibrate as measure
+    from .profiler.device import detect
+    from .reports.devices import render_roofs
+
+    with calibration_progress() as on_progress:
+        device = measure(detect(), force=force, on_progress=on_progress)
+    render_roofs(device, Console())
+
+
+@app.command(epilog="Example: edgeroof doctor")
+def doctor() -> None:
+    """Say what works on this machine and why the rest does not, with what to do about it."""
+    from .profiler.doctor import examine
+    from .reports.devices import render_checks
+
+    render_checks(examine(), Console())
+
+
+def _new_folder(name: str) -> Path:
+    """A folder under runs/ that does not exist yet: name, then name-2, name-3 and so on."""
+    candidate = Path("runs") / name
+    number = 2
+    while candidate.exists():
+        candidate, number = Path("runs") / f"{name}-{number}", number + 1
+    return candidate
+
+
+def _show(run: Any, top: int, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(run.summary, indent=1))
+        return
+    from .reports import terminal
+
+    terminal.render(run, Console(), top=top)
+
+
+def _command() -> str:
+    return shlex.join(["edgeroof", *sys.argv[1:]])
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line; errors become one line and an exit code."""
+    debug = "--debug" in sys.argv
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler's own chatter; read when torch is loaded
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    sys.exit(run_command(arguments, debug))
+
+
+def run_command(arguments: list[str], debug: bool = False) -> int:
+    """Run one command line and return its exit code: 0, 1 for errors, 2 for usage, 130 when interrupted."""
+    try:
+        app(arguments, standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return _fail("interrupted; nothing half-written was left behind", 130, debug)
+    except click.UsageError as error:
+        return _fail(f"{error.format_message()} (see edgeroof --help)", UsageError.exit_code, debug)
+    except EdgeroofError as error:
+        return _fail(str(error), error.exit_code, debug)
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            return 0
+        place = f" ({error.filename})" if error.filename else ""
+        return _fail(f"{error.strerror or error}{place}", 1, debug)
+    except Exception as error:
+        hint = "this is a bug in edgeroof; run again with --debug for the traceback"
+        return _fail(f"{type(error).__name__}: {error} - {hint}", 1, debug)
+    return 0
+
+
+def _fail(message: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {' '.join(message.split())}", markup=False)
+    return code

@@ -1,7 +1,7 @@
 """Op records: what was dispatched, with the metadata that its cost needs.
 
-An :class:`OpRecord` comes from one of two places. The recorder (:mod:`.recorder`) sees every dispatched ATen op with its
-true tensors; a Kineto trace (:mod:`.inference`) only has input shapes, from which outputs are inferred. Costs are
+An :class:`OpRecord` comes from one of two places. The recorder (:mod:`.recorder`) sees every dispatched ATen op with
+its true tensors; a Kineto trace (:mod:`.inference`) only has input shapes, from which outputs are inferred. Costs are
 functions of the record alone, so both are priced by the same table.
 
 ``args`` holds the arguments in the order of the op's schema, keyword-only ones included: tensors as

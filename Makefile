@@ -1,0 +1,85 @@
+# edgeroof: `make help` lists the targets. Every variable can be set on the command line: make profile MODEL=base BATCH=8
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SETUP := $(PYTHON) tools/setup_environment.py $(VENV)
+
+DEVICE ?= auto
+MODEL ?= small
+BATCH ?=
+STEPS ?=
+PRECISION ?=
+OPTIMIZER ?=
+ATTENTION ?=
+DATA ?=
+OUT ?=
+TRACE ?=
+ARGS ?=
+
+# option NAME: "--name VALUE" when the variable is set
+option = $(if $($(1)),$(2) $($(1)))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup profile analyze devices calibrate doctor test test-all lint format benchmarks clean
+
+help: ## list the targets
+	@echo "edgeroof: what holds a training step back, kernel by kernel"
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@echo "examples:"
+	@echo "  make profile                                  # FLAN-T5-small on the machine at hand"
+	@echo "  make profile DEVICE=orin MODEL=base BATCH=8   # on a Jetson AGX Orin"
+	@echo "  make profile OPTIMIZER=adamw-foreach ARGS='--clip-norm 1.0'"
+	@echo "  make analyze TRACE=trace.json.gz DEVICE=a100  # a trace from elsewhere"
+
+$(VENV)/.run-ready: pyproject.toml tools/setup_environment.py
+	@$(SETUP)
+	@touch $@
+
+$(VENV)/.dev-ready: pyproject.toml tools/setup_environment.py
+	@$(SETUP) --dev
+	@touch $@ $(VENV)/.run-ready
+
+setup: $(VENV)/.dev-ready ## create the environment with everything for development
+
+profile: $(VENV)/.run-ready ## profile a FLAN-T5 client step and write a report (DEVICE MODEL BATCH STEPS PRECISION OPTIMIZER ATTENTION DATA OUT)
+	@$(BIN)/edgeroof profile --device $(DEVICE) --model $(MODEL) $(call option,BATCH,--batch-size) \
+	  $(call option,STEPS,--steps) $(call option,PRECISION,--precision) $(call option,OPTIMIZER,--optimizer) \
+	  $(call option,ATTENTION,--attention) $(call option,DATA,--data) $(call option,OUT,--out) $(ARGS)
+
+analyze: $(VENV)/.run-ready ## classify the kernels of a Kineto trace (TRACE DEVICE OUT)
+	@$(BIN)/edgeroof analyze $(if $(TRACE),$(TRACE),$(error TRACE is not set: make analyze TRACE=trace.json.gz)) \
+	  --device $(DEVICE) $(call option,OUT,--out) $(ARGS)
+
+devices: $(VENV)/.run-ready ## list the devices edgeroof knows
+	@$(BIN)/edgeroof devices $(ARGS)
+
+calibrate: $(VENV)/.run-ready ## measure this machine's roofs
+	@$(BIN)/edgeroof calibrate $(ARGS)
+
+doctor: $(VENV)/.run-ready ## say what works on this machine, and what to do about the rest
+	@$(BIN)/edgeroof doctor $(ARGS)
+
+test: $(VENV)/.dev-ready ## run the tests (fast ones; test-all adds the slow ones)
+	@$(BIN)/pytest -q -n 2 $(ARGS)
+
+test-all: $(VENV)/.dev-ready ## run every test this machine can run
+	@$(BIN)/pytest -q -m "" $(ARGS)
+
+lint: $(VENV)/.dev-ready ## ruff (style, docstrings, formatting) and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@mkdir -p .mypy_cache/packages && ln -sfn "$(CURDIR)" .mypy_cache/packages/edgeroof
+	@MYPYPATH=.mypy_cache/packages $(BIN)/mypy -p edgeroof.profiler -p edgeroof.workloads -p edgeroof.reports \
+	  -p edgeroof.kernels -m edgeroof.api -m edgeroof.cli
+
+format: $(VENV)/.dev-ready ## format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+benchmarks: $(VENV)/.dev-ready ## measure edgeroof itself: trace import and profiling overhead (TRACE)
+	@$(BIN)/python benchmarks/overhead.py
+	@$(BIN)/python benchmarks/trace_import.py $(TRACE)
+
+clean: ## remove the environment and caches, keep runs
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

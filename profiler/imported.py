@@ -1,0 +1,85 @@
+"""From any Kineto trace to a run: costs inferred from the shapes it recorded, on the device it names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import DeviceError
+from .attribution import Attribution, attribute
+from .calibrate import calibrate
+from .detect import CudaInfo, match_file
+from .device import Device, build_device, known_devices, load_device
+from .roofline import classify
+from .run import Run
+from .summary import Context, summarize
+from .trace import Trace, read_trace
+
+
+def summarize_trace(path: Path, device: str | Device = "auto", *, command: str = "") -> Run:
+    """Attribute, price and classify the kernels of a trace.
+
+    Args:
+        path: a Kineto trace, ``.json`` or ``.json.gz``.
+        device: the device it was recorded on, by name or as a device; ``auto`` goes by what the trace says.
+        command: how to make the run again.
+
+    Raises:
+        TraceError: the trace cannot be read.
+        DeviceError: the device is unknown, or the trace does not say what it was recorded on.
+    """
+    trace = read_trace(path)
+    warnings: list[str] = []
+    if not isinstance(device, Device):
+        device, warnings = _device_of(trace, device)
+    attribution = attribute(trace)
+    context = Context(
+        kind="imported",
+        title=f"{path.name} on {device.title}",
+        command=command,
+        device=device,
+        steps=attribution.steps,
+        warnings=[*warnings, *attribution.warnings, *_without_shapes(trace, attribution)],
+    )
+    return summarize(classify(attribution.kernels, device.roof), attribution.ops, context)
+
+
+def _device_of(trace: Trace, name: str) -> tuple[Device, list[str]]:
+    if name == "cpu" or (name == "auto" and not len(trace.device)):
+        device = calibrate(load_device("cpu"))
+        return device, [f"a trace does not say which CPU it is from; it is compared with this one, {device.title}"]
+    if name != "auto":
+        return load_device(name), []
+    for properties in trace.device_properties:
+        device_file = match_file(_cuda_info(properties))
+        if device_file is not None:
+            return build_device(device_file), []
+    recorded = trace.device_properties[0].get("name", "no name") if trace.device_properties else "nothing"
+    raise DeviceError(
+        f"the trace says {recorded} about its device, which no device file describes: name it with --device, one of "
+        f"{', '.join(known_devices())}"
+    )
+
+
+def _cuda_info(properties: dict[str, Any]) -> CudaInfo:
+    """What Kineto notes about a device; anything may be missing."""
+
+    def number(key: str) -> int:
+        value = properties.get(key)
+        return int(value) if isinstance(value, (int, float)) else 0
+
+    return CudaInfo(
+        name=str(properties.get("name", "")),
+        capability=(number("computeMajor"), number("computeMinor")),
+        sm_count=number("numSms"),
+        memory_bytes=number("totalGlobalMem"),
+        l2_bytes=None,
+        integrated=False,
+    )
+
+
+def _without_shapes(trace: Trace, attribution: Attribution) -> list[str]:
+    """Nothing to add where shapes were recorded, or where attribution has said so already."""
+    if trace.has_shapes or any("shape" in warning for warning in attribution.warnings):
+        return []
+    return ["the trace has no input shapes, so FLOPs and bytes are unknown: record it with record_shapes=True"]

@@ -1,0 +1,94 @@
+"""``opt.step()`` taken apart: its kernels, its passes over memory, and its traffic against the least it could be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from .headroom import dominant_bounds
+
+#: Tensors of parameter size that the leanest fp32 step reads and writes, 4 bytes each.
+#: AdamW reads p, g, m, v and writes p, m, v; SGD with momentum reads p, g, m and writes p, m; SGD reads p, g, writes p.
+FLOOR_TENSORS: dict[str, int] = {"AdamW": 7, "SGD with momentum": 5, "SGD": 3}
+
+
+def drill_down(
+    kernels: pd.DataFrame,
+    bandwidth: float,
+    *,
+    steps: int = 1,
+    parameters: int | None = None,
+    floor_name: str = "AdamW",
+    elements_of_op: Mapping[int, int] | None = None,
+) -> dict[str, Any]:
+    """The ``optimizer`` entry of ``run.json``.
+
+    Args:
+        kernels: a classified kernel table.
+        bandwidth: of the roof in use, bytes/s.
+        steps: number of steps in the table.
+        parameters: trainable parameters; per-parameter figures are ``None`` without it.
+        floor_name: a key of :data:`FLOOR_TENSORS`.
+        elements_of_op: for each row of the ops table, how many elements the op goes over.
+    """
+    rows = kernels[kernels["phase"] == "optimizer"]
+    if rows.empty:
+        return {"found": False, "reason": "no kernel of an optimizer step was found"}
+    total = float(kernels["dur_us"].sum())
+    moved = float((rows["bytes_read"] + rows["bytes_written"]).sum()) / steps
+    floor_bytes = 4.0 * FLOOR_TENSORS[floor_name]
+    return {
+        "found": True,
+        "ops": _by_op(rows, steps, parameters),
+        "dur_us": float(rows["dur_us"].sum()) / steps,
+        "share": float(rows["dur_us"].sum()) / total if total else 0.0,
+        "kernels": round(len(rows) / steps),
+        "parameters": parameters,
+        "bytes_per_parameter": moved / parameters if parameters else None,
+        "floor_bytes_per_parameter": floor_bytes,
+        "floor_name": f"fp32 {floor_name}",
+        "passes": _passes(rows, steps, parameters, elements_of_op),
+        "time_at_roof_us": float(rows["t_roof_us"].sum()) / steps,
+        "time_at_floor_us": floor_bytes * parameters / bandwidth * 1e6 if parameters else None,
+    }
+
+
+def _by_op(rows: pd.DataFrame, steps: int, parameters: int | None) -> list[dict[str, Any]]:
+    op = rows["op"].astype(str).where(rows["op"].astype(str) != "", rows["name"].astype(str))
+    groups = rows.groupby(op).agg(
+        kernels=("dur_us", "size"),
+        dur_us=("dur_us", "sum"),
+        bytes_read=("bytes_read", "sum"),
+        bytes_written=("bytes_written", "sum"),
+        t_roof_us=("t_roof_us", "sum"),
+    )
+    dominant = dominant_bounds(rows, [op])
+    entries = []
+    for name, group in groups.sort_values("dur_us", ascending=False).iterrows():
+        moved = float(group["bytes_read"] + group["bytes_written"]) / steps
+        entries.append(
+            {
+                "op": str(name),
+                "kernels": round(float(group["kernels"]) / steps),
+                "dur_us": float(group["dur_us"]) / steps,
+                "bytes_read": float(group["bytes_read"]) / steps,
+                "bytes_written": float(group["bytes_written"]) / steps,
+                "bytes_per_parameter": moved / parameters if parameters else None,
+                "roof_fraction": float(group["t_roof_us"] / group["dur_us"]) if group["dur_us"] else None,
+                "bound": dominant.get(name, dominant.get((name,), "unknown")),
+            }
+        )
+    return entries
+
+
+def _passes(
+    rows: pd.DataFrame, steps: int, parameters: int | None, elements_of_op: Mapping[int, int] | None
+) -> float | None:
+    """How often the step goes over all parameters: elements visited by its ops, divided by the parameters."""
+    if not parameters or elements_of_op is None:
+        return None
+    priced = rows[(rows["op_index"] >= 0) & (rows["bytes_read"] + rows["bytes_written"] > 0)]
+    visited = sum(elements_of_op.get(int(index), 0) for index in priced["op_index"])
+    return visited / parameters / steps

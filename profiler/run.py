@@ -1,0 +1,145 @@
+"""A run: one folder that holds the summary, the tables, the trace and the report.
+
+It is written to a temporary folder beside its place and renamed when whole, so that a run folder is never half a run.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..errors import RunError
+from .schema import SCHEMA_VERSION
+
+SUMMARY_FILE = "run.json"
+TRACE_FILE = "trace.json.gz"
+REPORT_FILE = "report.html"
+TABLES = ("kernels", "ops", "phases")
+
+
+@dataclass
+class Run:
+    """Everything known about one profiled, imported or projected step.
+
+    The columns of the tables and the keys of the summary are described in :mod:`~edgeroof.profiler.schema`.
+    """
+
+    summary: dict[str, Any]
+    kernels: pd.DataFrame
+    ops: pd.DataFrame
+    phases: pd.DataFrame
+    path: Path | None = None
+
+    @property
+    def trace_path(self) -> Path | None:
+        """The Kineto trace of the run, when it has one."""
+        trace = self.path / TRACE_FILE if self.path else None
+        return trace if trace and trace.exists() else None
+
+
+def save(
+    run: Run,
+    path: Path,
+    *,
+    trace: Path | None = None,
+    write_report: Callable[[Run, Path], None] | None = None,
+) -> Run:
+    """Write ``run`` to the folder ``path`` and return it with its place.
+
+    Args:
+        run: the run.
+        path: the folder; an existing run there is replaced, anything else is refused.
+        trace: a Kineto trace to keep with the run; it is copied, compressed if it is not yet.
+        write_report: called with the run and the path of ``report.html`` before the folder is put in place.
+
+    Raises:
+        RunError: the place is taken or cannot be written, for instance because the disk is full.
+    """
+    path = Path(path).absolute()
+    _check_place(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise RunError(f"cannot write a run folder in {path.parent}: {error.strerror or error}") from error
+    try:
+        _fill(run, staging, trace, write_report)
+        staging.chmod(0o755)
+        _put_in_place(staging, path)
+    except OSError as error:
+        raise RunError(f"the run could not be written to {path}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return Run(run.summary, run.kernels, run.ops, run.phases, path)
+
+
+def _check_place(path: Path) -> None:
+    if path.is_dir() and any(path.iterdir()) and not (path / SUMMARY_FILE).is_file():
+        raise RunError(f"{path} is not empty and not a run folder; name another folder with --out")
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file; name a folder with --out")
+
+
+def _fill(run: Run, folder: Path, trace: Path | None, write_report: Callable[[Run, Path], None] | None) -> None:
+    (folder / SUMMARY_FILE).write_text(json.dumps(run.summary, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    for name in TABLES:
+        getattr(run, name).to_parquet(folder / f"{name}.parquet", index=False)
+    if write_report is not None:
+        write_report(run, folder / REPORT_FILE)
+    if trace is not None:
+        _keep_trace(trace, folder / TRACE_FILE)
+
+
+def _keep_trace(source: Path, target: Path) -> None:
+    with source.open("rb") as original:
+        compressed = original.read(2) == b"\x1f\x8b"
+    if compressed:
+        shutil.copyfile(source, target)
+        return
+    with source.open("rb") as original, gzip.open(target, "wb", compresslevel=5) as packed:
+        shutil.copyfileobj(original, packed)
+
+
+def _put_in_place(staging: Path, path: Path) -> None:
+    """Swap the finished folder in; an older run steps aside first, so that one of the two is always whole."""
+    retired = path.with_name(f".{path.name}-retired")
+    shutil.rmtree(retired, ignore_errors=True)
+    if path.exists():
+        path.rename(retired)
+    staging.rename(path)
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def load(path: str | Path) -> Run:
+    """Read a run folder.
+
+    Raises:
+        RunError: the folder is missing, damaged, or was written by another schema version.
+    """
+    folder = Path(path)
+    if not (folder / SUMMARY_FILE).is_file():
+        raise RunError(f"{folder} is not a run folder: it has no {SUMMARY_FILE}")
+    try:
+        summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
+        version = summary["schema_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{folder / SUMMARY_FILE} is damaged: {error}") from error
+    if version != SCHEMA_VERSION:
+        raise RunError(f"{folder} has schema version {version}, this edgeroof reads {SCHEMA_VERSION}: profile again")
+    tables = {name: _read_table(folder / f"{name}.parquet") for name in TABLES}
+    return Run(summary, **tables, path=folder)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except Exception as error:  # pyarrow raises its own family, OSError and ValueError for damaged files
+        raise RunError(f"{path} is missing or damaged: {error}") from error

@@ -1,0 +1,26 @@
+"""Settings for every test: no cache of the user is touched, data from elsewhere is found or its tests skip."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("edgeroof", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("edgeroof")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = tmp_path_factory.getbasetemp()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(base / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(base / "config"))
+
+
+@pytest.fixture
+def shared_traces() -> Path:
+    folder = SHARED / "traces"
+    if not folder.is_dir():
+        pytest.skip(f"real traces are not here: no folder {folder.parent.name}/{folder.name} beside the checkout")
+    return folder

@@ -1,0 +1,99 @@
+import gzip
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from edgeroof.errors import RunError
+from edgeroof.profiler import run as run_module
+from edgeroof.profiler.roofline import classify
+from edgeroof.profiler.run import Run, load, save
+from edgeroof.profiler.summary import Context, summarize
+
+from .kernel_tables import DEVICE, ROOF, table
+
+
+@pytest.fixture
+def run() -> Run:
+    context = Context(kind="imported", title="toy", command="edgeroof analyze toy.json", device=DEVICE)
+    return summarize(
+        classify(table({"bytes_read": 9e6}, {"flops": 1e7}), ROOF), pd.DataFrame({"op_index": [0]}), context
+    )
+
+
+def test_round_trip(run: Run, tmp_path: Path) -> None:
+    trace = tmp_path / "toy.json"
+    trace.write_text('{"traceEvents": []}')
+    saved = save(run, tmp_path / "runs" / "toy", trace=trace, write_report=lambda run, path: path.write_text("report"))
+    again = load(saved.path)
+    assert again.summary == run.summary
+    pd.testing.assert_frame_equal(again.kernels, run.kernels, check_dtype=False, check_categorical=False)
+    assert json.loads(gzip.open(again.trace_path).read()) == {"traceEvents": []}
+    assert sorted(path.name for path in saved.path.iterdir()) == [
+        "kernels.parquet", "ops.parquet", "phases.parquet", "report.html", "run.json", "trace.json.gz",
+    ]  # fmt: skip
+
+
+def test_an_older_run_is_replaced_whole(run: Run, tmp_path: Path) -> None:
+    save(run, tmp_path / "toy")
+    (tmp_path / "toy" / "old").write_text("")
+    save(run, tmp_path / "toy")
+    assert not (tmp_path / "toy" / "old").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
+
+
+def test_failure_while_writing_leaves_the_older_run_and_no_litter(run: Run, tmp_path: Path) -> None:
+    save(run, tmp_path / "toy")
+
+    def full_disk(run: Run, path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(RunError, match="No space left on device"):
+        save(run, tmp_path / "toy", write_report=full_disk)
+    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
+    load(tmp_path / "toy")
+
+
+def test_interruption_leaves_nothing(run: Run, tmp_path: Path) -> None:
+    def interrupt(run: Run, path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        save(run, tmp_path / "toy", write_report=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_files_are_never_overwritten(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunError, match="not a run folder"):
+        save(run, tmp_path)
+    with pytest.raises(RunError, match="is a file"):
+        save(run, tmp_path / "thesis.tex")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("", "damaged"), ("[]", "damaged"), ("{}", "damaged"), ('{"schema_version": 99}', "schema version 99")],
+)
+def test_damaged_summaries(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(RunError, match=message):
+        load(tmp_path)
+
+
+def test_damaged_table(run: Run, tmp_path: Path) -> None:
+    save(run, tmp_path / "toy")
+    (tmp_path / "toy" / "kernels.parquet").write_bytes(b"not parquet")
+    with pytest.raises(RunError, match=r"kernels\.parquet is missing or damaged"):
+        load(tmp_path / "toy")
+
+
+def test_missing_run(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="not a run folder"):
+        load(tmp_path / "nowhere")
+
+
+def test_summary_has_no_nan(run: Run) -> None:
+    json.dumps(run.summary, allow_nan=False)
+    assert run.summary["schema_version"] == run_module.SCHEMA_VERSION

@@ -1,0 +1,145 @@
+"""A federated client's training step: the work that edgeroof profiles.
+
+    step = build_client_step(ClientConfig(model="small", optimizer="adamw-fused"))
+    for batch in step.batches:
+        result = step.run(batch)
+
+The step opens the phases data, zero_grad, forward, loss, backward and optimizer. Logits and loss are computed apart, so
+that each has its phase; together they are what ``model(labels=...)`` computes. Nothing in the step waits for the
+device, but for fp16, whose gradient scaler has to know whether to skip the update.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import DeviceError, OutOfMemoryError, UsageError, WorkloadError
+from .client_config import ClientConfig
+from .huggingface import LoadedModel, load_model, resolve_model
+from .lora import add_lora
+from .memory import available_bytes, fixed_bytes, shares_system_memory
+from .optimizers import optimizer_spec
+from .precision import Precision
+from .samsum import load_dataset
+from .step import OTHER_WAYS, ClientStep, ParameterInfo, StepResult
+
+__all__ = ["ClientConfig", "ClientStep", "ParameterInfo", "StepResult", "build_client_step"]
+
+
+def build_client_step(config: ClientConfig, *, check_memory: bool = True) -> ClientStep:
+    """Build model, data and optimizer, ready to run.
+
+    torch's global random generator is seeded at the end, so equal configurations give equal losses.
+
+    Args:
+        config: what to build.
+        check_memory: refuse, before anything is allocated, what cannot fit. On a CPU, where running out of memory gets
+            the process killed without a message, the activations of the whole batch are checked as well.
+
+    Raises:
+        UsageError: unknown model.
+        DeviceError: the CUDA device is not there.
+        WorkloadError: model, data, precision or optimizer cannot be used here.
+        OutOfMemoryError: the step cannot fit.
+    """
+    import torch
+
+    _check_device(config.device)
+    Precision(config.precision, config.device).check()
+    if check_memory:
+        _check_fixed_memory(config)
+    loaded = _load(config, config.device)
+    dataset = load_dataset(
+        loaded.model.config,
+        path=config.data,
+        dialogues=config.dialogues,
+        seed=config.seed,
+        tokenizer_location=loaded.tokenizer_location,
+    ).shard(config.client, config.clients, config.seed)
+    step = ClientStep(config, loaded, dataset)
+    if check_memory and (config.device == "cpu" or shares_system_memory(config.device)):
+        _check_activations(step)
+    torch.manual_seed(config.seed)
+    return step
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    if device == "cpu":
+        return
+    if not torch.cuda.is_available():
+        raise DeviceError(
+            f"{device} was asked for, but this PyTorch ({torch.__version__}) finds no CUDA device; use cpu"
+        )
+    index = int(device.partition(":")[2] or 0)
+    if index >= torch.cuda.device_count():
+        raise DeviceError(f"there is no {device}: this machine has {torch.cuda.device_count()} CUDA device(s)")
+
+
+def _load(config: ClientConfig, device: str) -> LoadedModel:
+    loaded = load_model(
+        config.model, attention=config.attention, seed=config.seed, device=device, dropout=config.dropout
+    )
+    _check_lengths(config, loaded)
+    if not loaded.causal and not hasattr(loaded.model, "prepare_decoder_input_ids_from_labels"):
+        raise WorkloadError(
+            f"{type(loaded.model).__name__} cannot make decoder inputs from labels, so it cannot be run"
+        )
+    loaded.model.to(Precision(config.precision, config.device).weights)
+    if config.lora_rank is not None:
+        add_lora(loaded.model, config.lora_rank, config.seed)
+    if config.checkpointing:
+        _enable_checkpointing(loaded.model)
+    loaded.model.train()
+    return loaded
+
+
+def _enable_checkpointing(model: Any) -> None:
+    if not model.supports_gradient_checkpointing:
+        raise WorkloadError(f"{type(model).__name__} does not support checkpointing; leave it off")
+    settings = {"use_reentrant": False}  # this kind also works when the inputs need no gradient, as with LoRA
+    if hasattr(model, "activation_checkpointing_enable"):  # its name in newer transformers
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=settings)
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=settings)
+
+
+def _check_lengths(config: ClientConfig, loaded: LoadedModel) -> None:
+    positions = getattr(loaded.model.config, "max_position_embeddings", None)
+    if not isinstance(positions, int):
+        return  # relative positions, as in T5, have no limit
+    longest = config.source_length + config.target_length if loaded.causal else config.source_length
+    if longest > positions:
+        raise UsageError(
+            f"{loaded.source.title} has {positions} positions and a sequence would take {longest}; "
+            "lower source_length or target_length"
+        )
+
+
+def _check_fixed_memory(config: ClientConfig) -> None:
+    """Refuse a model whose weights, gradients and optimizer states alone are too much."""
+    if resolve_model(config.model).weights:
+        return  # the shapes are known only once it is loaded
+    model = _load(config, "meta").model
+    weight_bytes = Precision(config.precision, config.device).weights.itemsize
+    needed = fixed_bytes(model, weight_bytes, optimizer_spec(config.optimizer).states)
+    available = available_bytes(config.device)
+    if needed > available:
+        raise OutOfMemoryError(
+            f"{config.model} needs {_gb(needed)} for weights, gradients and optimizer states, and {config.device} has "
+            f"{_gb(available)} free, so no batch size fits; {OTHER_WAYS}"
+        )
+
+
+def _check_activations(step: ClientStep) -> None:
+    batch = step.config.micro_batch
+    if batch == 1:
+        return
+    available = available_bytes(step.config.device)
+    if step.pending_bytes() + batch * step.activation_bytes() > available:
+        raise OutOfMemoryError(step.memory_advice(batch))
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"
