@@ -188,7 +188,7 @@ def _command() -> str:
 def main() -> None:
     """Run the command line; errors become one line and an exit code."""
     debug = "--debug" in sys.argv
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler's own chatter; read when torch is loaded
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler's own chatter; read when torch is loaded
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     sys.exit(run_command(arguments, debug))
 

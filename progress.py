@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 
 def _progress(*columns: SpinnerColumn | TextColumn | BarColumn | MofNCompleteColumn | TimeElapsedColumn) -> Progress:
@@ -19,7 +19,7 @@ def step_progress() -> Iterator[Callable[[str, int, int], None]]:
     bars = _progress(
         SpinnerColumn(), TextColumn("{task.description:<18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     )
-    tasks = {}
+    tasks: dict[str, TaskID] = {}
 
     def update(name: str, done: int, total: int) -> None:
         if name not in tasks:
@@ -36,7 +36,7 @@ def calibration_progress() -> Iterator[Callable[[str, float], None]]:
     bars = _progress(
         SpinnerColumn(), TextColumn("calibrating"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     )
-    tasks = {}
+    tasks: dict[str, TaskID] = {}
 
     def update(what: str, done: float) -> None:
         if not tasks:

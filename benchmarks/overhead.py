@@ -1,8 +1,8 @@
 """What edgeroof's marks cost: profiled steps against plain ``torch.profiler`` with the same options.
 
 Both providers run the same client step on the same batch under the same profiler; one has its ``record_function`` and
-NVTX ranges, the other has them replaced by nothing. Steps alternate (ABBA) in one process. The last line is the verdict,
-and the exit code follows it.
+NVTX ranges, the other has them replaced by nothing. Steps alternate (ABBA) in one process. The last line is the
+verdict, and the exit code follows it.
 
     python benchmarks/overhead.py --model tiny --pairs 30
 """
@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from unittest import mock
 
 import numpy as np
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # read when torch is loaded
+
 import torch
 from torch.profiler import ProfilerActivity, profile
 
@@ -30,7 +34,7 @@ LIMIT = 0.02
 @contextlib.contextmanager
 def unmarked() -> Iterator[None]:
     """Take edgeroof's ranges out."""
-    with mock.patch.object(phases, "marked", lambda label: contextlib.nullcontext()):
+    with mock.patch.object(phases, "marked", contextlib.nullcontext):
         yield
 
 
@@ -51,7 +55,7 @@ def measure(run: Callable[[], float], pairs: int) -> tuple[np.ndarray, np.ndarra
     """Seconds of marked and unmarked steps, ``pairs`` of each, in ABBA order."""
     marked_s, plain_s = [], []
     for index in range(pairs):
-        for is_marked in ((True, False) if index % 2 else (False, True)):
+        for is_marked in (True, False) if index % 2 else (False, True):
             with contextlib.nullcontext() if is_marked else unmarked():
                 (marked_s if is_marked else plain_s).append(run())
     return np.array(marked_s), np.array(plain_s)
@@ -81,7 +85,9 @@ def main() -> int:
     log_ratios = np.log(marked_s / plain_s)
     ratio, (low, high) = float(np.exp(np.median(log_ratios))), interval(log_ratios)
     print(f"flan-t5-{options.model} on {device}, torch {torch.__version__}, {options.pairs} pairs, ABBA")
-    print(f"plain torch.profiler {np.median(plain_s) * 1e3:.2f} ms a step, with marks {np.median(marked_s) * 1e3:.2f} ms")
+    print(
+        f"plain torch.profiler {np.median(plain_s) * 1e3:.2f} ms, with marks {np.median(marked_s) * 1e3:.2f} ms a step"
+    )
     print(f"ratio {ratio:.4f}, 95 % interval {low:.4f} to {high:.4f}")
     passed = ratio <= 1 + LIMIT
     print(f"{'PASS' if passed else 'FAIL'}: overhead {ratio - 1:+.2%}, limit {LIMIT:.0%}")

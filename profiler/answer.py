@@ -33,9 +33,9 @@ def answer(bounds: list[dict[str, Any]], headroom: list[dict[str, Any]], phases:
     if not bounds:
         return {"headline": "No kernel was found, so there is nothing to say.", "details": []}
     first, *others = sorted(bounds, key=lambda bound: -bound["share"])
-    headline = f"{first['share']:.0%} of kernel time is held back by {_BOUND_WORDS[first['bound']]}"
+    headline = f"{100 * first['share']:.0f} % of kernel time is held back by {_BOUND_WORDS[first['bound']]}"
     if others and others[0]["share"] >= WORTH_NAMING:
-        headline += f", {others[0]['share']:.0%} by {_BOUND_WORDS[others[0]['bound']]}"
+        headline += f", {100 * others[0]['share']:.0f} % by {_BOUND_WORDS[others[0]['bound']]}"
     details = [_headroom_sentence(headroom[0]), headroom[0]["advice"]] if headroom else []
     return {"headline": headline + ".", "details": [*details, *_gap_sentence(phases)]}
 
@@ -53,7 +53,7 @@ def _gap_sentence(phases: pd.DataFrame) -> list[str]:
     if idle <= 0.1 * (idle + busy):
         return []
     worst = phases.loc[phases["idle_ms"].idxmax(), "phase"] or "work outside any phase"
-    return [f"{idle / (idle + busy):.0%} of the step no kernel runs at all; the longest gaps are in {worst}."]
+    return [f"{100 * idle / (idle + busy):.0f} % of the step no kernel runs at all; the longest gaps are in {worst}."]
 
 
 def timing_verdict(phases: pd.DataFrame, on_gpu: bool) -> dict[str, str]:
@@ -73,8 +73,8 @@ def timing_verdict(phases: pd.DataFrame, on_gpu: bool) -> dict[str, str]:
     outside_ms = float(times["device_ms"].get("data", 0.0))  # the closure runs everything but the data phase
     closure_share = closure_ms / (closure_ms + outside_ms)
     verdict = (
-        f"opt.step() truly takes {true_share:.0%} of the step. An unsynchronised host timer would say "
-        f"{host_share:.0%}, a timer around opt.step(closure) {closure_share:.0%}: "
+        f"opt.step() truly takes {100 * true_share:.0f} % of the step. An unsynchronised host timer would say "
+        f"{100 * host_share:.0f} %, a timer around opt.step(closure) {100 * closure_share:.0f} %: "
     )
     if max(host_share, closure_share) - true_share > ARTEFACT_SHARE:
         verdict += "a bottleneck read off such a timer is an artefact of the timer."

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import costs
-from .context import AUTOGRAD_NAMES, PHASE_NAMES, Context, PhaseSpan, context, phase_spans, step_at
+from .context import AUTOGRAD_NAMES, PHASE_NAMES, Context, context, step_at
 from .inference import input_shapes
 from .linking import CallTree, Links, call_tree, link
 from .ops import OpRecord, TensorMeta
-from .pricing import Pricer
+from .pricing import Price, Pricer
 from .tables import CPU_KIND, Rows, build_tables, distinct_columns
 from .trace import ANNOTATION, OP, Trace
 
@@ -59,7 +59,6 @@ class Attribution:
     kernels: pd.DataFrame  # schema.KERNEL_COLUMNS
     ops: pd.DataFrame  # schema.OP_COLUMNS
     steps: int  # profiled steps that were recognised, 1 when none were
-    spans: list[PhaseSpan]  # ranges of our own phases
     warnings: tuple[str, ...]  # what the reader must know, those of the trace included
 
 
@@ -135,8 +134,11 @@ def attribute(
         kernels=kernels,
         ops=ops,
         steps=labels.steps,
-        spans=phase_spans(trace),
-        warnings=(*trace.warnings, *warnings, *_what_is_missing(trace)),
+        warnings=(
+            *trace.warnings,
+            *warnings,
+            *_what_is_missing(trace, [pricer.prices[i] for i in np.unique(rows.price) if i >= 0]),
+        ),
     )
 
 
@@ -183,10 +185,10 @@ def _ops_of_launches(
     mask = dispatched.copy()
     pending = np.flatnonzero(origin >= 0)
     while len(pending):
-        found = tree.outermost(mask)[origin[pending]]
+        found = tree.outermost_from(origin[pending], mask)
         pending, found = pending[found >= 0], found[found >= 0]
         prices = _price_events(trace, pending, found, pricer)
-        settled = np.array([p >= 0 and pricer.is_final(p) for p in prices], bool)
+        settled = pricer.is_final(prices)
         better = settled | (event[pending] < 0)
         event[pending[better]], price[pending[better]] = found[better], prices[better]
         mask[found[~settled]] = False
@@ -239,7 +241,7 @@ def _own_bytes(trace: Trace, price: np.ndarray, pricer: Pricer) -> np.ndarray:
     That is where the op has no price, and in copies to or from the host, of which only one side is device memory.
     """
     device = trace.device
-    unpriced = np.array([p < 0 or pricer.prices[p].cost is None for p in price.tolist()], bool)
+    unpriced = np.array([known.cost is None for known in pricer.prices] + [True], bool)[price]
     crosses = (_names_with(trace, "HtoD") | _names_with(trace, "DtoH"))[device.name]
     return np.where((device.kind > 0) & (unpriced | crosses), device.nbytes, np.nan)
 
@@ -298,8 +300,7 @@ def _priced_roots(
         above = tree.nearest(mask)[np.maximum(tree.parent, 0)]
         has_inner = np.zeros(len(mask), bool)
         has_inner[above[mask & (tree.parent >= 0) & (above >= 0)]] = True
-        final = np.array([pricer.is_final(p) for p in prices.tolist()], bool)
-        give_way = roots[~final & has_inner[roots]]
+        give_way = roots[~pricer.is_final(prices) & has_inner[roots]]
         if not len(give_way):
             return roots, prices
         mask[give_way] = False
@@ -322,17 +323,23 @@ def _names_with(trace: Trace, part: str) -> np.ndarray:
     return np.array([part.lower() in name.lower() for name in trace.names], bool)
 
 
-def _what_is_missing(trace: Trace) -> list[str]:
+def _what_is_missing(trace: Trace, prices: Sequence[Price]) -> list[str]:
     """What the recording's options keep from being known."""
-    signatures = trace.signatures[1:]
-    if not signatures:
+    if not trace.has_shapes:
         return [
             "no input shapes were recorded, so FLOPs and bytes of the ops cannot be known; only copies and fills have "
             "bytes: record with torch.profiler.profile(record_shapes=True)"
         ]
-    if not any(signature.concrete for signature in signatures):
-        return [
+    missing = []
+    if not any(signature.concrete for signature in trace.signatures):
+        missing.append(
             "plain arguments of ops (dims, sizes, dtypes) were not recorded, as in torch before 2.1: ops whose output "
             "depends on them are unpriced"
-        ]
-    return []
+        )
+    lists = sorted({price.op for price in prices if price.lost_list})
+    if lists:
+        missing.append(
+            f"{', '.join(lists)} take tensor lists whose shapes or types the trace lacks (torch drops the shapes of more "
+            "than 30 tensors, and before 2.1 of all lists), so they are unpriced"
+        )
+    return missing

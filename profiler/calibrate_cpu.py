@@ -109,13 +109,15 @@ class BestTimer:
 
 
 def array_bytes(llc_bytes: int | None, available_bytes: int) -> int:
-    """Size of one of the three arrays: four last-level caches, at least 64 MiB, at most 512 MiB and a tenth of memory.
+    """Size of one of the three arrays: four last-level caches, at least 64 MiB, at most a tenth of free memory.
+
+    Above 512 MiB two caches are enough: the three arrays together are then six.
 
     Raises:
         CalibrationError: that is less than one and a half caches, so the figure would be the cache's.
     """
     cache = llc_bytes or 32 * MIB
-    size = min(max(4 * cache, 64 * MIB), 512 * MIB, available_bytes // 10)
+    size = min(max(4 * cache, 64 * MIB), max(2 * cache, 512 * MIB), available_bytes // 10)
     if 2 * size < 3 * cache:
         raise CalibrationError(
             f"{available_bytes // MIB:,} MiB of free memory is too little to measure bandwidth beyond a cache of "
@@ -153,7 +155,9 @@ def assemble(raw: dict[str, Any]) -> Roof:
         *(describe_matmul(product) for product in by_dtype.values()),
     ]
     if is_contended(raw):
-        notes.append(f"other programs took {1 - raw['cpu_share']:.0%} of the processors meanwhile, so these may be low")
+        notes.append(
+            f"other programs took {100 - 100 * raw['cpu_share']:.0f} % of the processors meanwhile, so these may be low"
+        )
     peaks = {"vector": vector, "tensor": tensor}
     return Roof("measured", stream["gbs"] * 1e9, peaks, raw["launch_floor_us"], "; ".join(notes))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -48,7 +49,9 @@ def measure_cuda(device: Device, report: Callable[[str, float], None], quick: bo
     timer = event_timer(seconds=0.01 if quick else 0.3, repeats=3 if quick else 20)
     shapes = QUICK_SHAPES if quick else SHAPES
     with torch.no_grad():
-        report("memory bandwidth", 0.0)
+        report("warming up", 0.0)
+        warm_up(0.02 if quick else 1.0)
+        report("memory bandwidth", 0.05)
         size = array_bytes(device.l2_bytes, free_memory(device))
         try:
             streams = bandwidths("cuda", size, timer)
@@ -71,6 +74,15 @@ def measure_cuda(device: Device, report: Callable[[str, float], None], quick: bo
         "launch_floor_us": floor_us,
         "launch_floor_method": method,
     }
+
+
+def warm_up(seconds: float) -> None:
+    """Keep the GPU busy until its clocks have risen: an idle Jetson takes a good part of a second."""
+    x = torch.ones(1024, 1024, device="cuda")
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        torch.mm(x, x)
+        torch.cuda.synchronize()
 
 
 def event_timer(seconds: float, repeats: int) -> Timer:
@@ -131,11 +143,11 @@ def shortest_kernel_us(count: int = 200) -> tuple[float, str]:
     timer = event_timer(seconds=0.05, repeats=20)
     try:
         graph = torch.cuda.CUDAGraph()
-        warm_up = torch.cuda.Stream()
-        warm_up.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(warm_up):
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
             x.add_(1.0)
-        torch.cuda.current_stream().wait_stream(warm_up)
+        torch.cuda.current_stream().wait_stream(side)
         with torch.cuda.graph(graph):
             chain()
         return timer(graph.replay) / count * 1e6, f"CUDA graph of {count} kernels"
@@ -150,8 +162,10 @@ def assemble(raw: dict[str, Any]) -> Roof:
     by_dtype = best_by_dtype(raw["matmul"])
     rate = {dtype: product["gflops"] * 1e9 for dtype, product in by_dtype.items()}
     loop = best_of(raw["multiply_add"], "gflops")["gflops"] * 1e9
-    vector = {"fp32": max(rate.get("fp32", 0.0), loop), **{d: rate[d] for d in ("fp64",) if d in rate}}
-    tensor = {dtype: rate[dtype] for dtype in ("fp64", "tf32", "fp16", "bf16") if dtype in rate}
+    vector: dict[str, float] = {"fp32": max(rate.get("fp32", 0.0), loop)}
+    if "fp64" in rate:
+        vector["fp64"] = rate["fp64"]
+    tensor: dict[str, float] = {dtype: rate[dtype] for dtype in ("fp64", "tf32", "fp16", "bf16") if dtype in rate}
     notes = [
         f"bandwidth of the {stream['pattern']} pattern, reads + writes ({other_patterns(raw['bandwidth'], stream)})",
         *(describe_matmul(product) for product in by_dtype.values()),

@@ -35,9 +35,14 @@ class TrainingStep(Protocol):
     """What can be captured: a step that marks its phases with :func:`~edgeroof.profiler.phases.phase`."""
 
     model: torch.nn.Module
-    optimizer: torch.optim.Optimizer
-    device: torch.device
-    batches: Sequence[Any]
+
+    @property
+    def batches(self) -> Sequence[Any]:
+        """The batches of the client's local training."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the step runs."""
 
     def run(self, batch: Any) -> Any:
         """Run one step on ``batch``; the result has ``tokens`` and ``padded_tokens``, counted without a sync."""

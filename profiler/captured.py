@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: Below this share of aligned ops a step's costs are not trusted without saying so.
 TRUSTED_ALIGNMENT = 0.97
 
-#: Profiled steps this much longer than bare ones are warned about.
+#: Profiled steps this much longer, or shorter by as much, than bare ones are warned about.
 ACCEPTABLE_SLOWDOWN = 1.25
 
 #: Leanest fp32 step to compare an optimizer with, by the beginning of its name; AdamW for all others.
@@ -134,11 +134,11 @@ def _slowdown(attribution: Attribution, capture: Capture) -> float:
 
 
 def _slowdown_warnings(slowdown: float) -> list[str]:
-    if slowdown <= ACCEPTABLE_SLOWDOWN:
+    if 1 / ACCEPTABLE_SLOWDOWN <= slowdown <= ACCEPTABLE_SLOWDOWN:
         return []
     return [
-        f"the profiled steps took {slowdown:.2f} times the bare ones: kernel times are inflated by as much, through the "
-        "profiler or through other work on this machine; shares hold better than absolute times"
+        f"the profiled steps took {slowdown:.2f} times as long as the bare ones, through the profiler or through other "
+        "work on this machine: shares hold better than absolute times"
     ]
 
 
@@ -148,7 +148,7 @@ def _describe(alignments: Sequence[Alignment]) -> dict[str, Any]:
     leftovers = Counter(
         name for alignment in alignments for name in (*alignment.only_recorded, *alignment.only_profiled)
     )
-    message = f"{worst:.2%} of the profiled ops found their record"
+    message = f"{100 * worst:.1f} % of the profiled ops found their record"
     if leftovers:
         message += "; left over: " + ", ".join(f"{name} ×{count}" for name, count in leftovers.most_common(5))
     return {

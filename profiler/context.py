@@ -47,17 +47,6 @@ class Context:
     modules: list[str]
     steps: int  # how many were found; 1 when none are marked
     step_starts_ns: np.ndarray  # int64, empty when none are marked
-    own_marks: bool  # the phases come from our own ranges
-
-
-@dataclass(frozen=True, slots=True)
-class PhaseSpan:
-    """One phase of one step, as our own ranges mark it; times in microseconds since the start of the trace."""
-
-    step: int
-    phase: str
-    start_us: float
-    end_us: float
 
 
 def context(trace: Trace, tree: CallTree) -> Context:
@@ -75,21 +64,7 @@ def context(trace: Trace, tree: CallTree) -> Context:
         modules=modules,
         steps=max(len(starts), 1),
         step_starts_ns=starts,
-        own_marks=own is not None,
     )
-
-
-def phase_spans(trace: Trace) -> list[PhaseSpan]:
-    """Ranges of our own phases, in order of start; empty for traces that lack them."""
-    host = trace.host
-    starts = _step_starts(trace)
-    spans = []
-    for name, phase in _own_marks(trace).items():
-        for row in np.flatnonzero((host.kind == ANNOTATION) & (host.name == name)):
-            start, end = int(host.start_ns[row]), int(host.start_ns[row] + host.dur_ns[row])
-            step = int(step_at(np.array([start]), starts)[0])
-            spans.append(PhaseSpan(step, PHASE_NAMES[phase], start / 1000, end / 1000))
-    return sorted(spans, key=lambda span: span.start_us)
 
 
 def step_at(times_ns: np.ndarray, starts_ns: np.ndarray) -> np.ndarray:
@@ -98,11 +73,21 @@ def step_at(times_ns: np.ndarray, starts_ns: np.ndarray) -> np.ndarray:
 
 
 def _step_starts(trace: Trace) -> np.ndarray:
-    """Starts of our own step ranges, or else of torch's; a trace can have both."""
+    """Starts of our own step ranges, or else of torch's numbered ones; a trace can have both."""
     host = trace.host
-    ids = [i for i, name in enumerate(trace.names) if name == STEP_RANGE]
-    ids = ids or [i for i, name in enumerate(trace.names) if _STEP.match(name)]
-    return np.sort(host.start_ns[(host.kind == ANNOTATION) & np.isin(host.name, ids)])
+    annotations = host.kind == ANNOTATION
+    own = [i for i, name in enumerate(trace.names) if name == STEP_RANGE]
+    starts = host.start_ns[annotations & np.isin(host.name, own)]
+    if not len(starts):
+        numbered = np.flatnonzero(annotations & np.isin(host.name, _matching(trace, _STEP)))
+        # Several threads or processes can mark the same step: the first mark counts.
+        starts = np.array([host.start_ns[numbered][host.name[numbered] == name].min() for name in
+                           np.unique(host.name[numbered])], np.int64)  # fmt: skip
+    return np.sort(starts)
+
+
+def _matching(trace: Trace, pattern: re.Pattern[str]) -> list[int]:
+    return [i for i, name in enumerate(trace.names) if pattern.match(name)]
 
 
 def _own_marks(trace: Trace) -> dict[int, int]:
@@ -188,6 +173,7 @@ def _autograd(trace: Trace, tree: CallTree, phase: np.ndarray) -> np.ndarray:
     in_forward = np.isin(phase, [PHASE_NAMES.index("forward"), PHASE_NAMES.index("loss")])
     autograd[(autograd == _NONE) & in_forward] = _FORWARD
     autograd[(autograd == _NONE) & (phase == PHASE_NAMES.index("backward"))] = _BACKWARD
+    autograd[phase == PHASE_NAMES.index("communication")] = _NONE
     return autograd
 
 

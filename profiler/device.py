@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import DeviceError, UsageError
-from .device_files import DeviceFile, PowerMode, device_paths, read_device_file, user_folder
+from .device_files import SHIPPED, TEMPLATE, DeviceFile, PowerMode, device_paths, read_device_file, user_folder
 
 __all__ = [
     "Device",
@@ -28,6 +28,7 @@ __all__ = [
     "detect",
     "known_devices",
     "load_device",
+    "template_path",
 ]
 
 #: Types whose arithmetic the vector unit does at the rate of another type when it has no rate of its own.
@@ -269,14 +270,11 @@ def _find(name: str) -> Path:
 
 
 def _how_to_add() -> str:
-    template = device_paths_template()
-    return f"copy {template} to {user_folder()}/NAME.toml and fill it in, or give the path of such a file"
+    return f"copy {template_path()} to {user_folder()}/NAME.toml and fill it in, or give the path of such a file"
 
 
-def device_paths_template() -> Path:
+def template_path() -> Path:
     """Path of the commented template for a new device file."""
-    from .device_files import SHIPPED, TEMPLATE
-
     return SHIPPED / f"{TEMPLATE}.toml"
 
 

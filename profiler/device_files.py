@@ -146,7 +146,7 @@ def _parse(root: _Table, path: Path) -> DeviceFile:
         return entry.number("value")
 
     figures = root.child("figures")
-    sm_count = int(figure(figures, "sm_count"))
+    sm_count = _whole(root, "figures.sm_count", figure(figures, "sm_count"))
     l2_bytes = int(figure(figures, "l2_mib") * 1024**2)
     memory_bytes = int(figure(figures, "memory_gib") * GIB)
     bandwidth = figure(figures, "bandwidth_gbs") * 1e9
@@ -201,10 +201,11 @@ def _modes(
             continue
         entry = table.child(name)
         noted[entry.where] = _provenance(entry, references)
-        tpcs, sms = int(entry.number("tpcs")), int(entry.number("sms"))
+        tpcs = _whole(root, f"{entry.where}.tpcs", entry.number("tpcs"))
+        sms = _whole(root, f"{entry.where}.sms", entry.number("sms"))
         if sms > sm_count:
             raise DeviceError(f"device file {entry.path}: {entry.where}.sms is {sms}, the device has {sm_count}")
-        mode_id = int(entry.number("id", minimum=0))
+        mode_id = _whole(root, f"{entry.where}.id", entry.number("id", minimum=0))
         modes[name] = PowerMode(name, mode_id, entry.number("gpu_mhz"), tpcs, sms, entry.number("emc_mhz"))
     if default not in modes:
         raise DeviceError(f"device file {root.path}: power_modes.default is {default!r}, none of {list(modes)}")
@@ -229,6 +230,12 @@ def _provenance(entry: _Table, references: Mapping[str, str]) -> str:
     if origin == "stated":
         return references[key]
     return f"{origin}: {entry.text('how')} ({references[key]})"
+
+
+def _whole(root: _Table, where: str, value: float) -> int:
+    if value != int(value):
+        raise DeviceError(f"device file {root.path}: {where} is {value}, must be a whole number")
+    return int(value)
 
 
 def _any_match(text: str, patterns: tuple[str, ...]) -> bool:

@@ -19,6 +19,9 @@ RANKED_BOUNDS = ("memory", "compute", "latency", "inefficient")
 def bound_shares(kernels: pd.DataFrame, steps: int = 1) -> list[dict[str, Any]]:
     """Kernel time, its share and its headroom for each bound that occurs, in µs per step.
 
+    Headroom is ``None`` for communication and unknown costs, which have no roof. Kernels above their roof count as
+    negative headroom, so that shares and sums stay those of the whole step.
+
     Args:
         kernels: a classified kernel table.
         steps: number of steps in it.
@@ -32,7 +35,7 @@ def bound_shares(kernels: pd.DataFrame, steps: int = 1) -> list[dict[str, Any]]:
             "bound": bound,
             "dur_us": float(groups.at[bound, "dur_us"]) / steps,
             "share": float(groups.at[bound, "dur_us"]) / total if total else 0.0,
-            "headroom_us": float(groups.at[bound, "headroom_us"]) / steps,
+            "headroom_us": float(groups.at[bound, "headroom_us"]) / steps if bound in RANKED_BOUNDS else None,
             "kernels": round(int(groups.at[bound, "kernels"]) / steps),
         }
         for bound in BOUNDS

@@ -122,14 +122,14 @@ def _is_nested(dims: Any) -> bool:
 
 
 def _tensor(dims: Any, strides: Any, dtype: str) -> Any:
-    if not _is_integers(dims) or any(size < 0 for size in dims):
+    if not _is_integers(dims) or min(dims, default=0) < 0:
         return UNRECORDED
     stride = tuple(strides) if _is_integers(strides) and len(strides) == len(dims) else None
     return TensorMeta(tuple(dims), dtype, stride)
 
 
 def _is_integers(values: Any) -> bool:
-    return isinstance(values, list) and all(type(value) is int for value in values)
+    return isinstance(values, list) and set(map(type, values)) <= {int}
 
 
 def _tensor_list(dims: Any, strides: Any, dtype: str | None) -> Any:

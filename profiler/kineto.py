@@ -30,7 +30,7 @@ MAX_BYTES = 8 << 30
 #: Environment variable that replaces :data:`MAX_BYTES`.
 MAX_BYTES_VARIABLE = "EDGEROOF_MAX_TRACE_BYTES"
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 18
 #: A header (device properties, package lists) longer than this is not Kineto's.
 _MAX_HEADER = 64 << 20
 _ARRAY_START = re.compile(rb'"traceEvents"\s*:\s*\[')
@@ -48,11 +48,11 @@ class Args(msgspec.Struct, gc=False):
     types: msgspec.Raw = msgspec.field(default=_EMPTY, name="Input type")
     strides: msgspec.Raw = msgspec.field(default=_EMPTY, name="Input Strides")
     concrete: msgspec.Raw = msgspec.field(default=_EMPTY, name="Concrete Inputs")
-    sequence: int | None = msgspec.field(default=None, name="Sequence number")
-    forward_thread: int | None = msgspec.field(default=None, name="Fwd thread id")
-    correlation: int | None = None
-    device: int | None = None
-    stream: int | None = None
+    sequence: int | None = msgspec.field(default=-1, name="Sequence number")
+    forward_thread: int | None = msgspec.field(default=-1, name="Fwd thread id")
+    correlation: int | None = -1
+    device: int | None = -1
+    stream: int | None = -1
     bytes: int | float | None = None
 
 
@@ -102,8 +102,9 @@ def read_events(
 
     Args:
         path: ``.json`` or ``.json.gz``; what it is decides the content, not the name.
-        new_consumer: makes a function that takes batches of events. It is called a second time, and the first consumer
-            dropped, when the text turns out to need the slower way of reading.
+        new_consumer: makes a function that takes batches of events and keeps none of them: their memory is used
+            again. It is called a second time, and the first consumer dropped, when the text turns out to need the
+            slower way of reading.
         max_bytes: refuse files that unpack to more bytes; by default ``EDGEROOF_MAX_TRACE_BYTES`` or 8 GiB.
 
     Returns:
@@ -169,15 +170,19 @@ def _blocks(path: Path, limit: int, size: list[int]) -> Iterator[bytes]:
 
 def _read_in_pieces(blocks: Iterator[bytes], consume: Callable[[list[Event]], None], skipped: Counter[str]) -> Document:
     header, rest = _read_header(blocks)
+    buffer = bytearray(2 * _BLOCK + len(rest))  # used again and again: fresh memory costs more than the copy
+    buffer[0] = ord("[")
+    end = _put(buffer, 1, rest)
     for block in blocks:
-        text = bytearray().join((b"[", rest, block))
-        cut = _last_cut(text)
+        if end + len(block) > len(buffer):
+            buffer = buffer[:end] + bytes(end + 2 * len(block))
+        end = _put(buffer, end, block)
+        cut = _last_cut(buffer, end)
         if cut:
-            text[cut] = ord("]")  # in place of the comma, which saves a copy of the block
-            consume(_events(memoryview(text)[: cut + 1], skipped))
-            rest = bytes(memoryview(text)[cut + 1 :])
-        else:
-            rest = bytes(memoryview(text)[1:])
+            buffer[cut] = ord("]")  # in place of the comma
+            consume(_events(memoryview(buffer)[: cut + 1], skipped))
+            end = _put(buffer, 1, bytes(memoryview(buffer)[cut + 1 : end]))
+    rest = bytes(memoryview(buffer)[1:end])
     try:
         tail = _tolerant(_decode_document, b'{"traceEvents":[' + rest)
     except msgspec.DecodeError as error:
@@ -207,14 +212,19 @@ def _read_header(blocks: Iterator[bytes]) -> tuple[Document, bytes]:
     raise _IrregularLayoutError
 
 
-def _last_cut(text: bytearray) -> int:
-    """Position of the last comma between two objects, 0 when there is none in reach."""
-    end = len(text)
+def _put(buffer: bytearray, start: int, text: bytes) -> int:
+    """Copy ``text`` to ``start``; where it ends."""
+    buffer[start : start + len(text)] = text
+    return start + len(text)
+
+
+def _last_cut(text: bytearray, end: int) -> int:
+    """Position before ``end`` of the last comma between two objects, 0 when there is none in reach."""
     for _ in range(64):
         end = text.rfind(b"},", 0, end)
         if end < 0:
             return 0
-        if text[end + 2 : end + 64].lstrip()[:1] == b"{":
+        if text[end + 2 : end + 66].lstrip()[:1] == b"{":
             return end + 1
     return 0
 

@@ -48,7 +48,7 @@ def _unknown_ops(kernels: pd.DataFrame, total: float, steps: int) -> list[dict[s
             "op": str(op),
             "dur_us": float(row["sum"]) / steps,
             "share": _share(float(row["sum"]), total),
-            "kernels": int(row["size"]),
+            "kernels": round(int(row["size"]) / steps),
         }
         for op, row in times.iterrows()
     ]

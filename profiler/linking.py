@@ -34,6 +34,17 @@ class CallTree:
         top = mask & (enclosing < 0)
         return _at(_follow(np.where(top, np.arange(len(mask)), enclosing), top), nearest)
 
+    def outermost_from(self, rows: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """:meth:`outermost` of a few events only, walking up from each."""
+        found = np.full(len(rows), -1)
+        walking, at = np.arange(len(rows)), rows
+        while len(at):
+            hit = mask[at]
+            found[walking[hit]] = at[hit]
+            at = self.parent[at]
+            walking, at = walking[at >= 0], at[at >= 0]
+        return found
+
 
 def _follow(step: np.ndarray, stop: np.ndarray) -> np.ndarray:
     """Follow ``step`` from every event until it reaches ``stop`` or -1, doubling the stride each round."""

@@ -101,6 +101,9 @@ def power(meter: EnergyMeter, steps: int, tokens: Sequence[tuple[int, int]]) -> 
         "tokens_per_s_per_w": sum(real for real, _ in tokens) / reading.joules,
         "domain": meter.domain,
         "method": meter.method,
+        "samples": reading.samples,
+        "parts_j": dict(reading.parts),
+        "note": reading.note,
     }
 
 

@@ -37,7 +37,7 @@ def drill_down(
     if rows.empty:
         return {"found": False, "reason": "no kernel of an optimizer step was found"}
     total = float(kernels["dur_us"].sum())
-    moved = float((rows["bytes_read"] + rows["bytes_written"]).sum()) / steps
+    moved = _known_sum(rows["bytes_read"] + rows["bytes_written"], steps)
     floor_bytes = 4.0 * FLOOR_TENSORS[floor_name]
     return {
         "found": True,
@@ -46,41 +46,40 @@ def drill_down(
         "share": float(rows["dur_us"].sum()) / total if total else 0.0,
         "kernels": round(len(rows) / steps),
         "parameters": parameters,
-        "bytes_per_parameter": moved / parameters if parameters else None,
+        "bytes_per_parameter": moved / parameters if parameters and moved is not None else None,
         "floor_bytes_per_parameter": floor_bytes,
         "floor_name": f"fp32 {floor_name}",
         "passes": _passes(rows, steps, parameters, elements_of_op),
-        "time_at_roof_us": float(rows["t_roof_us"].sum()) / steps,
+        "time_at_roof_us": _known_sum(rows["t_roof_us"], steps),
         "time_at_floor_us": floor_bytes * parameters / bandwidth * 1e6 if parameters else None,
     }
 
 
 def _by_op(rows: pd.DataFrame, steps: int, parameters: int | None) -> list[dict[str, Any]]:
     op = rows["op"].astype(str).where(rows["op"].astype(str) != "", rows["name"].astype(str))
-    groups = rows.groupby(op).agg(
-        kernels=("dur_us", "size"),
-        dur_us=("dur_us", "sum"),
-        bytes_read=("bytes_read", "sum"),
-        bytes_written=("bytes_written", "sum"),
-        t_roof_us=("t_roof_us", "sum"),
-    )
     dominant = dominant_bounds(rows, [op])
     entries = []
-    for name, group in groups.sort_values("dur_us", ascending=False).iterrows():
-        moved = float(group["bytes_read"] + group["bytes_written"]) / steps
+    for name, group in rows.groupby(op):
+        moved = _known_sum(group["bytes_read"] + group["bytes_written"], steps)
+        at_roof_us, dur_us = _known_sum(group["t_roof_us"], steps), float(group["dur_us"].sum()) / steps
         entries.append(
             {
                 "op": str(name),
-                "kernels": round(float(group["kernels"]) / steps),
-                "dur_us": float(group["dur_us"]) / steps,
-                "bytes_read": float(group["bytes_read"]) / steps,
-                "bytes_written": float(group["bytes_written"]) / steps,
-                "bytes_per_parameter": moved / parameters if parameters else None,
-                "roof_fraction": float(group["t_roof_us"] / group["dur_us"]) if group["dur_us"] else None,
-                "bound": dominant.get(name, dominant.get((name,), "unknown")),
+                "kernels": round(len(group) / steps),
+                "dur_us": dur_us,
+                "bytes_read": _known_sum(group["bytes_read"], steps),
+                "bytes_written": _known_sum(group["bytes_written"], steps),
+                "bytes_per_parameter": moved / parameters if parameters and moved is not None else None,
+                "roof_fraction": at_roof_us / dur_us if dur_us and at_roof_us is not None else None,
+                "bound": dominant[name],
             }
         )
-    return entries
+    return sorted(entries, key=lambda entry: -float(entry["dur_us"]))
+
+
+def _known_sum(values: pd.Series, steps: int) -> float | None:
+    """Sum per step of what is known; ``None`` when nothing is."""
+    return float(values.sum()) / steps if values.notna().any() else None
 
 
 def _passes(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from . import costs
 from .costs import Cost
 from .inference import describe, dtype_of_kernel, infer_record
@@ -23,6 +25,7 @@ class Price:
     inputs: str = ""
     outputs: str = ""
     record: int = -1  # position among the records of another pass
+    lost_list: bool = False  # unpriced because the trace lacks shapes or types of a tensor list
 
 
 @dataclass(slots=True)
@@ -56,9 +59,10 @@ class Pricer:
             self._of_kernel[key] = self._for_kernel(base, self.trace.names[kernel_name])
         return self._of_kernel[key]
 
-    def is_final(self, price: int) -> bool:
-        """Whether an op with this price keeps its kernels: it has a cost, or a record that has none to give."""
-        return self.prices[price].cost is not None or self.prices[price].record >= 0
+    def is_final(self, prices: np.ndarray) -> np.ndarray:
+        """Whether ops with these prices keep their kernels: they have a cost, or a record that has none to give."""
+        final = np.array([price.cost is not None or price.record >= 0 for price in self.prices], bool)
+        return final[prices] if len(final) else np.zeros(len(prices), bool)
 
     def _inferred(self, event: int, kernel_name: int) -> int:
         trace = self.trace
@@ -75,7 +79,9 @@ class Pricer:
         record = infer_record(name, signature, kernel_name=kernel, manifest=self.manifest) if signature_id else None
         if record is None:
             return Price(name, None, "unknown")
-        return _price_of_record(record, -1)
+        price = _price_of_record(record, -1)
+        lost = price.cost is None and costs.is_priced(name) and b"TensorList" in signature.types
+        return replace(price, lost_list=True) if lost else price
 
     def _for_kernel(self, base: int, kernel: str) -> int:
         price = self.prices[base]

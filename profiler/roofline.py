@@ -48,7 +48,7 @@ def classify(kernels: pd.DataFrame, roof: Roof) -> pd.DataFrame:
     moved = kernels["bytes_read"].to_numpy(float) + kernels["bytes_written"].to_numpy(float)
     t_compute = _compute_time_s(kernels, flops, roof)
     t_memory = moved / roof.bandwidth
-    t_roof = np.maximum(t_compute, t_memory)
+    t_roof = np.where(_crosses_host_link(kernels), np.nan, np.maximum(t_compute, t_memory))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         fraction = t_roof / duration_s
         added = {
@@ -65,6 +65,13 @@ def classify(kernels: pd.DataFrame, roof: Roof) -> pd.DataFrame:
         "bound": _bound(kernels, duration_s, t_compute, t_memory, fraction, roof.launch_floor_us * 1e-6),
     }
     return kernels.assign(**added)
+
+
+def _crosses_host_link(kernels: pd.DataFrame) -> np.ndarray:
+    """Copies between host and device: the link holds them, of which the device's roofs say nothing."""
+    names = kernels["name"].astype("category")
+    crossing = [name for name in names.cat.categories if "HtoD" in str(name) or "DtoH" in str(name)]
+    return (names.isin(crossing) & (kernels["kind"] == "memcpy")).to_numpy(bool)
 
 
 def _compute_time_s(kernels: pd.DataFrame, flops: np.ndarray, roof: Roof) -> np.ndarray:

@@ -90,6 +90,9 @@ def summarize(kernels: pd.DataFrame, ops: pd.DataFrame, context: Context) -> Run
 #: A roof fraction above this is worth a warning; timers and calibration are good for a few percent.
 _ABOVE_ROOF = 1.1
 
+#: … when such kernels take at least this share of the time.
+_EVIDENT_SHARE = 0.001
+
 
 def _evidence(kernels: pd.DataFrame) -> list[str]:
     """Kernels faster than their roof: operands that stayed in a cache, or a count that is wrong."""
@@ -97,8 +100,10 @@ def _evidence(kernels: pd.DataFrame) -> list[str]:
     if above.empty:
         return []
     share = float(above["dur_us"].sum() / kernels["dur_us"].sum())
+    if share < _EVIDENT_SHARE:
+        return []
     names = above.groupby(above["op"].astype(str))["dur_us"].sum().sort_values(ascending=False).index[:3]
     return [
-        f"{share:.1%} of kernel time runs above its roof (mostly {', '.join(names)}): operands that were still in a "
-        "cache, or a byte count that is too high. These roof fractions are shown as they are."
+        f"{share * 100:.1f} % of kernel time runs above its roof (mostly {', '.join(names)}): operands that were still "
+        "in a cache, or a byte count that is too high. These roof fractions are shown as they are."
     ]

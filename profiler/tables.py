@@ -98,6 +98,7 @@ def _labels(rows: Rows, labels: Context, prices: Sequence[Price], records: Seque
     autograd = np.where(linked, labels.autograd[at], 0) if len(labels.phase) else empty
     module = np.where(linked, labels.module[at], 0) if len(labels.phase) else empty
     phase = np.where(rows.communication, PHASE_NAMES.index("communication"), phase)
+    autograd = np.where(rows.communication, 0, autograd)
     modules = dict(zip(labels.modules, range(len(labels.modules))))
     record = _pick(np.array([price.record for price in prices], np.int64), rows.price, missing=-1)
     if len(records):

@@ -144,9 +144,9 @@ class _Collector:
     """Takes batches of events, keeps what is needed of each as columns."""
 
     def __init__(self) -> None:
-        self._names: dict[str, int] = {}
-        self._threads: dict[tuple[Any, Any], int] = {}
-        self._signatures: dict[bytes, int] = {_SEPARATOR * 3: 0}
+        self._names = _Ids()
+        self._threads = _Ids()
+        self._signatures = _Ids({_SEPARATOR * 3: 0})
         self._host: list[list[np.ndarray]] = []
         self._device: list[list[np.ndarray]] = []
         self._skipped: Counter[str] = Counter()
@@ -171,13 +171,13 @@ class _Collector:
 
     def _host_columns(self, kind: int, events: list[Event]) -> list[np.ndarray]:
         threads = self._threads
-        events, start_ns, dur_ns = self._sound(events)
+        events, names, start_ns, dur_ns = self._sound(events)
         args = [event.args or _NO_ARGS for event in events]
         nothing = np.full(len(events), -1)
         return [
             np.full(len(events), kind, np.int8),
-            self._name_ids(events),
-            np.array([threads.setdefault((event.pid, event.tid), len(threads)) for event in events], np.int32),
+            names,
+            np.array([threads[event.pid, event.tid] for event in events], np.int32),
             start_ns,
             dur_ns,
             _integers([arg.sequence for arg in args]) if kind == OP else nothing,
@@ -187,12 +187,12 @@ class _Collector:
         ]
 
     def _device_columns(self, kind: int, events: list[Event]) -> list[np.ndarray]:
-        events, start_ns, dur_ns = self._sound(events)
+        events, names, start_ns, dur_ns = self._sound(events)
         args = [event.args or _NO_ARGS for event in events]
         return [
             np.full(len(events), kind, np.int8),
-            self._name_ids(events),
-            _integers([arg.device for arg in args], np.int32),
+            names,
+            np.maximum(_integers([arg.device for arg in args], np.int32), 0),
             _integers([arg.stream for arg in args]),
             start_ns,
             dur_ns,
@@ -200,31 +200,29 @@ class _Collector:
             np.array([np.nan if arg.bytes is None else float(arg.bytes) for arg in args]),
         ]
 
-    def _sound(self, events: list[Event]) -> tuple[list[Event], np.ndarray, np.ndarray]:
-        """Those events that make sense, with their starts and durations in nanoseconds."""
+    def _sound(self, events: list[Event]) -> tuple[list[Event], np.ndarray, np.ndarray, np.ndarray]:
+        """Those events that make sense, with the ids of their names, their starts and durations in nanoseconds."""
+        ids = self._names
+        names = [event.name for event in events]
         starts: list[Any] = [event.ts for event in events]
         durations: list[Any] = [event.dur for event in events]
         if (
-            None in starts or None in durations or min(durations) < 0 or max(durations) >= _MAX_US
-            or min(starts) <= -_MAX_US or max(starts) >= _MAX_US or any(event.name is None for event in events)
+            None in names or None in starts or None in durations or min(durations) < 0
+            or max(durations) >= _MAX_US or min(starts) <= -_MAX_US or max(starts) >= _MAX_US
         ):  # fmt: skip
             flaws = [_flaw(event) for event in events]
             self._skipped.update(flaw for flaw in flaws if flaw)
             events = [event for event, flaw in zip(events, flaws) if not flaw]
+            names = [event.name for event in events]
             starts, durations = [event.ts for event in events], [event.dur for event in events]
-        return events, self._nanoseconds(starts), self._nanoseconds(durations)
-
-    def _name_ids(self, events: list[Event]) -> np.ndarray:
-        names = self._names
-        return np.array([names.setdefault(event.name or "", len(names)) for event in events], np.int32)
+        name_ids = np.array([ids[name] for name in names], np.int32)
+        return events, name_ids, self._nanoseconds(starts), self._nanoseconds(durations)
 
     def _signature_ids(self, args: list[Args]) -> np.ndarray:
         """Ids of what was recorded of the inputs; a NUL, which JSON text cannot contain, separates the parts."""
         known, join = self._signatures, _SEPARATOR.join
         ids = [
-            known.setdefault(join((arg.dims or arg.old_dims, arg.types, arg.strides, arg.concrete)), len(known))
-            if arg.types
-            else 0
+            known[join((arg.dims or arg.old_dims, arg.types, arg.strides, arg.concrete))] if arg.types else 0
             for arg in args
         ]
         return np.array(ids, np.int32)
@@ -275,6 +273,14 @@ _HOST_TYPES = (np.int8, np.int32, np.int32, np.int64, np.int64, np.int64, np.int
 _DEVICE_TYPES = (np.int8, np.int32, np.int32, np.int64, np.int64, np.int64, np.int64, np.float64)
 
 
+class _Ids(dict[Any, int]):
+    """Numbers whatever is looked up, from 0."""
+
+    def __missing__(self, key: Any) -> int:
+        self[key] = number = len(self)
+        return number
+
+
 class _Kinds(dict[Any, int]):
     """Category of an event to its kind, whatever its capitals; device kinds are shifted by ``_DEVICE``."""
 
@@ -286,7 +292,7 @@ class _Kinds(dict[Any, int]):
 
 
 def _may_launch(event: Event) -> bool:
-    return event.name not in _NEVER_LAUNCHES and event.args is not None and event.args.correlation is not None
+    return event.name not in _NEVER_LAUNCHES and event.args is not None and event.args.correlation != -1
 
 
 def _flaw(event: Event) -> str:
@@ -301,18 +307,18 @@ def _flaw(event: Event) -> str:
 
 
 def _integers(values: list[int | None], dtype: type = np.int64) -> np.ndarray:
-    """A column of integers; -1 stands for those that are absent or do not fit."""
+    """A column of integers; -1 stands for those that are null or do not fit."""
     try:
-        return np.array(values if None not in values else [-1 if value is None else value for value in values], dtype)
-    except OverflowError:
+        return np.array(values, dtype)
+    except (OverflowError, TypeError):
         limit = np.iinfo(dtype).max
         return np.array([value if value is not None and -limit <= value <= limit else -1 for value in values], dtype)
 
 
 def _concatenated(batches: list[list[np.ndarray]], types: Sequence[type]) -> list[np.ndarray]:
-    if not batches:
-        return [np.empty(0, dtype) for dtype in types]
-    return [np.concatenate(columns) for columns in zip(*batches)]
+    """Whole columns; the batches are dropped on the way, so that memory holds everything only once."""
+    columns = [np.concatenate([batch.pop() for batch in batches]) if batches else np.empty(0, t) for t in types[::-1]]
+    return columns[::-1]
 
 
 def _take(events: Any, rows: np.ndarray) -> Any:

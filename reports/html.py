@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..profiler.run import Run
 
 #: Scripts of the page, in the order in which they are joined.
-SCRIPTS = ("dom.js", "format.js", "bars.js", "roofline.js", "table.js", "sections.js", "main.js")
+SCRIPTS = ("dom.js", "format.js", "bars.js", "roofline.js", "table.js", "sections.js", "details.js", "main.js")
 #: Numbers of a row of the kernel table, besides its keys.
 TABLE_NUMBERS = (
     "kernels", "time_us", "share", "headroom_us", "roof_fraction", "intensity", "gflops", "bandwidth_gbs", "flops",

@@ -47,18 +47,24 @@ def heading(title: str, note: str = "") -> Text:
     return text
 
 
-def plain_table(*columns: str, right: Iterable[str] = (), stretch: str = "") -> Table:
-    """A table without frame; columns named in ``right`` are right-aligned, ``stretch`` takes the room left over."""
+def plain_table(*columns: str, right: Iterable[str] = (), stretch: str = "", yielding: str = "") -> Table:
+    """A table without frame.
+
+    Args:
+        columns: titles.
+        right: columns to align to the right.
+        stretch: the column that takes the room left over and wraps its text.
+        yielding: the column that is cut when there is too little room; numbers never are.
+    """
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     numeric = set(right)
     for name in columns:
-        is_stretch = name == stretch
         table.add_column(
             Text(name),
             justify="right" if name in numeric else "left",
-            no_wrap=not is_stretch,
-            overflow="fold" if is_stretch else "ellipsis",
-            ratio=1 if is_stretch else None,
+            no_wrap=name not in (stretch, yielding),
+            overflow="fold" if name == stretch else "ellipsis",
+            ratio=1 if name == stretch else None,
         )
     table.expand = bool(stretch)
     return table

@@ -29,7 +29,8 @@ from .text import UNKNOWN, clean, column, count, duration, number, percent, shor
 if TYPE_CHECKING:
     from ..profiler.run import Run
 
-_SHORT_PHASES = {"communication": "comm.", "optimizer": "optim."}
+#: Names for tables with little room.
+_SHORT = {"communication": "comm.", "optimizer": "optim."}
 
 #: From this width on, tables show shapes and advice in columns of their own.
 WIDE = 110
@@ -214,20 +215,16 @@ def _top_kernels(run: Run, console: Console, top: int) -> RenderableType:
     shown = figures.records(groups.head(top))
     wide = console.width >= WIDE
     columns = ["op", *(["shapes"] if wide else []), "phase", "bound", "×", "ms", "share", "roof"]
-    table = plain_table(*columns, right=("×", "ms", "share", "roof"), stretch="shapes" if wide else "")
+    table = plain_table(*columns, right=("×", "ms", "share", "roof"), yielding="shapes" if wide else "op")
     for group in shown:
-        shapes = shorten(group["shapes"], 60 if wide else 30)
-        op = Text(shorten(op_name(group["op"]), 30))
-        if not wide and shapes:
-            op.append("\n" + shapes, style="dim")
-        phase = phase_name(group["phase"])
-        cells = [
-            op,
-            *([Text(shapes, style="dim")] if wide else []),
-            Text(phase if wide else _SHORT_PHASES.get(phase, phase)),
-        ]
-        cells += [bound_text(group["bound"]), Text(count(group["kernels"])), Text(number(group["time_us"] / 1e3))]
-        table.add_row(*cells, Text(percent(group["share"])), roof_text(group["roof_fraction"]))
+        shapes, phase, bound = shorten(group["shapes"], 60), phase_name(group["phase"]), bound_text(group["bound"])
+        op = Text(shorten(op_name(group["op"]), 40 if wide else 26), no_wrap=True, overflow="ellipsis")
+        cells = [op, Text(shapes, style="dim", no_wrap=True, overflow="ellipsis"), Text(phase), bound]
+        if not wide:
+            op.append(f"\n{shapes}" if shapes else "", style="dim")
+            cells = [op, Text(_SHORT.get(phase, phase)), Text(_SHORT.get(bound.plain, bound.plain), style=bound.style)]
+        cells += [Text(count(group["kernels"])), Text(number(group["time_us"] / 1e3)), Text(percent(group["share"]))]
+        table.add_row(*cells, roof_text(group["roof_fraction"]))
     rest = groups["share"].iloc[top:].sum()
     notes = (
         [Text(f"and {len(groups) - top:,} smaller groups with {percent(rest)} of the time", style="dim")]

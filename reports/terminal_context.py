@@ -71,15 +71,17 @@ def _optimizer(optimizer: dict[str, Any], plain: bool) -> RenderableType:
     per_parameter = finite(optimizer.get("bytes_per_parameter"))
     floor = finite(optimizer.get("floor_bytes_per_parameter"))
     spent = finite(optimizer.get("dur_us"))
-    story = Text.assemble(
-        (duration(spent), "bold"), f", {percent(finite(optimizer.get('share')))} of kernel time. It moves ",
-        (f"{number(per_parameter)} bytes per parameter", "bold"),
-    )  # fmt: skip
-    if floor is not None:
-        story.append(f" where {clean(optimizer.get('floor_name') or 'the floor')} needs {number(floor)}")
-    if finite(optimizer.get("passes")) is not None:
-        story.append(f"; its ops go over all parameters {number(finite(optimizer['passes']))} times")
-    story.append(".")
+    story = Text.assemble((duration(spent), "bold"), f", {percent(finite(optimizer.get('share')))} of kernel time.")
+    if per_parameter is not None:
+        story.append(" It moves ")
+        story.append(f"{number(per_parameter)} bytes per parameter", style="bold")
+        if floor is not None:
+            story.append(f" where {clean(optimizer.get('floor_name') or 'the floor')} needs {number(floor)}")
+        if finite(optimizer.get("passes")) is not None:
+            story.append(f"; its ops go over all parameters {number(finite(optimizer['passes']))} times")
+        story.append(".")
+    else:
+        story.append(" What it moves per parameter is not known.")
     table = plain_table("op", "×", "time", "bytes/param", "roof", "bound", right=("×", "time", "bytes/param", "roof"))
     for op in optimizer.get("ops") or []:
         table.add_row(
@@ -87,7 +89,7 @@ def _optimizer(optimizer: dict[str, Any], plain: bool) -> RenderableType:
             count(finite(op.get("kernels"))),
             duration(finite(op.get("dur_us"))),
             number(finite(op.get("bytes_per_parameter"))),
-            roof_text(finite(op.get("roof_fraction"))),
+            roof_text(finite(op.get("roof_fraction")) or None),
             bound_text(op.get("bound") or "unknown"),
         )
     return Group(heading("Optimizer step", "opt.step()"), story, *_optimizer_times(optimizer, plain), Text(""), table)
@@ -98,7 +100,7 @@ def _optimizer_times(optimizer: dict[str, Any], plain: bool) -> Iterator[Text]:
     times = [(label, key, finite(optimizer.get(key))) for label, key in labels]
     longest = max((value for _, _, value in times if value is not None), default=0.0)
     for label, key, value in times:
-        if value is not None and longest:
+        if value and longest:
             style = "cyan" if key == "dur_us" else "green"
             yield Text.assemble(
                 f"{label:<13}", bar(value / longest, 30, style, ascii_only=plain), f" {duration(value)}"
@@ -153,7 +155,11 @@ def _resource_facts(metrics: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
             f"{number(finite(power.get('mean_w')))} W",
             f"{power.get('domain', '')}; {power.get('method', '')}",
         )
-        yield "energy", f"{number(finite(power.get('energy_per_step_j')))} J", "a step"
+        yield (
+            "energy",
+            f"{number(finite(power.get('energy_per_step_j')))} J",
+            f"a step. {power.get('note', '')}".rstrip(),
+        )
         yield "tokens/s/W", number(finite(power.get("tokens_per_s_per_w"))), "non-padding"
     else:
         yield "power", "not known", clean(power.get("reason") or "no energy meter was read")
@@ -168,10 +174,11 @@ def _ledger(ledger: dict[str, Any], plain: bool) -> RenderableType:
     table = plain_table("coverage", "share", "", right=("share",))
     priced = ledger.get("priced_share") or {}
     rows = [("linked to an op", ledger.get("linked_share"), "cyan")]
-    rows += [
-        (f"cost {name}", share, "red" if name == "unknown" else "green") for name, share in priced.items() if share
-    ]
-    rows.append(("communication", ledger.get("communication_share"), "magenta"))
+    for name, share in priced.items():
+        if share:
+            rows.append((_PRICED.get(name, clean(name)), share, "red" if name == "unknown" else "green"))
+    if ledger.get("communication_share"):
+        rows.append(("communication", ledger["communication_share"], "magenta"))
     for name, share, style in rows:
         table.add_row(Text(name), percent(finite(share)), bar(finite(share), 30, style, ascii_only=plain))
     note = f"{count(finite(ledger.get('kernels')))} kernels, {duration(finite(ledger.get('kernel_us')))} a step"
@@ -183,9 +190,7 @@ def _ledger(ledger: dict[str, Any], plain: bool) -> RenderableType:
 
 def _unknown_op(entry: dict[str, Any]) -> Text:
     time = f"{duration(finite(entry.get('dur_us')))}, {percent(finite(entry.get('share')))}"
-    return Text(
-        f"  {shorten(clean(entry['op']), 44)}  {time}, {count(finite(entry.get('kernels')))} kernels", style="dim"
-    )
+    return Text(f"  {shorten(clean(entry['op']), 44)}  {time}, × {count(finite(entry.get('kernels')))}", style="dim")
 
 
 def _alignment(alignment: dict[str, Any] | None) -> RenderableType:
@@ -218,8 +223,8 @@ def _device(device: dict[str, Any]) -> RenderableType:
     titles = [_roof_title(roof, device) for roof in roofs]
     table = plain_table("roof", *titles, *(["of spec"] if len(roofs) == 2 else []), right=(*titles, "of spec"))
     for label, values, show in _roof_rows(roofs):
-        known = [value for value in values if value is not None]
-        ratio = [percent(values[1] / values[0])] if len(known) == 2 and values[0] and label != "launch floor" else [""]
+        first, last = values[0], values[-1]
+        ratio = [percent(last / first) if first and last and label != "launch floor" else ""]
         table.add_row(label, *(show(value) for value in values), *(ratio if len(roofs) == 2 else []))
     notes = [Text(f"{clean(roof['source'])}: {clean(roof['note'])}", style="dim") for roof in roofs if roof.get("note")]
     return Group(heading("Device and roofs", " · ".join(about)), table, *notes)

@@ -17,11 +17,11 @@ from ..errors import DeviceError, OutOfMemoryError, UsageError, WorkloadError
 from .client_config import ClientConfig
 from .huggingface import LoadedModel, load_model, resolve_model
 from .lora import add_lora
-from .memory import available_bytes, fixed_bytes, shares_system_memory
+from .memory import available_bytes, fixed_bytes, is_out_of_memory, shares_system_memory
 from .optimizers import optimizer_spec
 from .precision import Precision
 from .samsum import load_dataset
-from .step import OTHER_WAYS, ClientStep, ParameterInfo, StepResult
+from .step import SMALLER_STATE, ClientStep, ParameterInfo, StepResult
 
 __all__ = ["ClientConfig", "ClientStep", "ParameterInfo", "StepResult", "build_client_step"]
 
@@ -46,6 +46,19 @@ def build_client_step(config: ClientConfig, *, check_memory: bool = True) -> Cli
 
     _check_device(config.device)
     Precision(config.precision, config.device).check()
+    try:
+        step = _build(config, check_memory)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(
+            f"{config.model} does not fit in the memory of {config.device}; try {SMALLER_STATE}"
+        ) from error
+    torch.manual_seed(config.seed)
+    return step
+
+
+def _build(config: ClientConfig, check_memory: bool) -> ClientStep:
     if check_memory:
         _check_fixed_memory(config)
     loaded = _load(config, config.device)
@@ -59,7 +72,6 @@ def build_client_step(config: ClientConfig, *, check_memory: bool = True) -> Cli
     step = ClientStep(config, loaded, dataset)
     if check_memory and (config.device == "cpu" or shares_system_memory(config.device)):
         _check_activations(step)
-    torch.manual_seed(config.seed)
     return step
 
 
@@ -86,7 +98,8 @@ def _load(config: ClientConfig, device: str) -> LoadedModel:
         raise WorkloadError(
             f"{type(loaded.model).__name__} cannot make decoder inputs from labels, so it cannot be run"
         )
-    loaded.model.to(Precision(config.precision, config.device).weights)
+    if config.precision == "bf16-pure":
+        loaded.model.to(Precision(config.precision, config.device).weights)
     if config.lora_rank is not None:
         add_lora(loaded.model, config.lora_rank, config.seed)
     if config.checkpointing:
@@ -128,7 +141,7 @@ def _check_fixed_memory(config: ClientConfig) -> None:
     if needed > available:
         raise OutOfMemoryError(
             f"{config.model} needs {_gb(needed)} for weights, gradients and optimizer states, and {config.device} has "
-            f"{_gb(available)} free, so no batch size fits; {OTHER_WAYS}"
+            f"{_gb(available)} free, so no batch size fits; try {SMALLER_STATE}"
         )
 
 

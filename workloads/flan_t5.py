@@ -38,7 +38,7 @@ def shipped_config(size: str) -> dict[str, Any]:
     return json.loads(text)
 
 
-def untie_lm_head(model: nn.Module) -> None:
+def untie_lm_head(model: Any) -> None:
     """Give ``lm_head`` its own weight, and leave the embeddings of encoder and decoder shared.
 
     Does nothing when the head is already separate. The new weight is uninitialised.
@@ -49,7 +49,8 @@ def untie_lm_head(model: nn.Module) -> None:
     shared, head = model.get_submodule("shared"), model.get_submodule("lm_head")
     if head.weight is shared.weight:
         head.weight = nn.Parameter(torch.empty_like(shared.weight))
-    _share_embeddings(model)
+    model.get_submodule("encoder").set_input_embeddings(shared)
+    model.get_submodule("decoder").set_input_embeddings(shared)
     # transformers 5 would tie the head again when it saves or resizes: it goes by these two tables.
     for table in ("_tied_weights_keys", "all_tied_weights_keys"):
         keys = getattr(model, table, None)
@@ -73,8 +74,7 @@ def build_flan_t5(config: Any, *, attention: str = "sdpa", seed: int = 0, device
         model = AutoModelForSeq2SeqLM.from_config(config, attn_implementation=attention)
     untie_lm_head(model)
     if device != "meta":
-        model.to_empty(device=device)
-        _share_embeddings(model)  # to_empty gives every module its own copy
+        _allocate(model, device)
         init_weights(model, seed)
     return model
 
@@ -98,6 +98,19 @@ def init_weights(model: nn.Module, seed: int) -> None:
                 parameter.normal_(0.0, _standard_deviation(name, config), generator=generator)
 
 
+def _allocate(model: nn.Module, device: str) -> None:
+    """Move from the meta device to a real one, keeping what is shared (``Module.to_empty`` would not)."""
+    import torch
+    from torch import nn
+
+    allocated: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if id(parameter) not in allocated:
+                allocated[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device=device))
+            setattr(module, name, allocated[id(parameter)])
+
+
 def _standard_deviation(name: str, config: Any) -> float:
     layer = name.removesuffix(".weight").rsplit(".", 1)[-1]
     if layer == "shared":
@@ -109,8 +122,3 @@ def _standard_deviation(name: str, config: Any) -> float:
     if layer == "wo":
         return config.d_ff**-0.5
     return config.d_model**-0.5
-
-
-def _share_embeddings(model: Any) -> None:
-    model.encoder.set_input_embeddings(model.shared)
-    model.decoder.set_input_embeddings(model.shared)

@@ -13,6 +13,8 @@ from typing import Any
 #: Allowance for what the estimate leaves out: temporaries, fragmentation, allocator rounding.
 MARGIN = 1.2
 
+_UNLIMITED = 1 << 62
+
 _MESSAGES = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed", "nvmapmemalloc")
 
 
@@ -31,7 +33,7 @@ def available_bytes(device: str) -> int:
     if device == "cpu" or shares_system_memory(device):
         import psutil
 
-        return min(psutil.virtual_memory().available, _container_limit())
+        return min(psutil.virtual_memory().available, _container_room(), _address_room())
     import torch
 
     free, _ = torch.cuda.mem_get_info(device)
@@ -102,13 +104,22 @@ def fitting_batch(available: int, fixed: int, per_example: int, failed: int) -> 
     return max(0, min(int(room), failed // 2))
 
 
-def _container_limit() -> int:
-    """Bytes left in this process's container (cgroup v2), a huge number without a limit."""
+def _container_room() -> int:
+    """Bytes left in this process's container (cgroup v2)."""
     root = Path("/sys/fs/cgroup")
-    unlimited = 1 << 62
     try:
         limit = (root / "memory.max").read_text().strip()
         stat = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
-        return unlimited if limit == "max" else int(limit) - int(stat["anon"])
+        return _UNLIMITED if limit == "max" else int(limit) - int(stat["anon"])
     except (OSError, ValueError, KeyError):
-        return unlimited
+        return _UNLIMITED
+
+
+def _address_room() -> int:
+    """Bytes left below this process's own limit (``ulimit -v``)."""
+    import resource
+
+    import psutil
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return _UNLIMITED if limit == resource.RLIM_INFINITY else max(0, limit - psutil.Process().memory_info().vms)

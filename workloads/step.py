@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 _DTYPES = {"torch.float32": "fp32", "torch.bfloat16": "bf16", "torch.float16": "fp16", "torch.float64": "fp64"}
 
-#: What to try when a smaller batch is no way out.
-OTHER_WAYS = "try checkpointing, shorter sequences, LoRA, precision bf16-pure, or a smaller model"
+#: What to try when weights, gradients and optimizer states are too much.
+SMALLER_STATE = "LoRA, precision bf16-pure, an optimizer with fewer states, or a smaller model"
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ class ClientStep:
         fits = self._fitting_batch(failed)
         if fits:
             return f"{message}; a batch size of {fits} should (gradient accumulation can make up for it)"
-        return f"{message}, and a smaller one hardly would; {OTHER_WAYS}"
+        return f"{message}, and a smaller one hardly would; try checkpointing, shorter sequences, {SMALLER_STATE}"
 
     def pending_bytes(self) -> int:
         """Bytes that gradients, and optimizer states not there yet, will take."""

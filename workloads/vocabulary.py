@@ -1,9 +1,9 @@
 """From text to a model's token ids.
 
-A model's own tokenizer is used where there is one. Where there is none (random weights), a SentencePiece-style vocabulary
-is trained on the text at hand, so that sequence lengths, which is what the cost of a step depends on, are those of words
-and pieces of words. It is byte-pair encoding and not Unigram, as T5's is: training Unigram gives other ids every time,
-and it spells out every word that is part of no other.
+A model's own tokenizer is used where there is one. Where there is none (random weights), a SentencePiece-style
+vocabulary is trained on the text at hand, so that a sequence is as long as words and pieces of words make it: that is
+what the cost of a step depends on. It is byte-pair encoding and not Unigram, as T5's is: training Unigram gives other
+ids every time, and it spells out every word that is part of no other.
 """
 
 from __future__ import annotations

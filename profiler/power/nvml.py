@@ -7,6 +7,8 @@ it the power draw is sampled, which Ampere and later GPUs report as an average o
 
 from __future__ import annotations
 
+import functools
+import importlib
 import os
 import time
 from collections.abc import Callable
@@ -79,7 +81,7 @@ def open_device(device_index: int, nvml: Any = None) -> tuple[Any, Any, str] | s
     """Start NVML and find a GPU: (module, handle, name), or why that failed."""
     if nvml is None:
         try:
-            import pynvml as nvml
+            nvml = importlib.import_module("pynvml")
         except ImportError:
             return "the Python package nvidia-ml-py is not installed"
     try:
@@ -107,7 +109,7 @@ def probe(device_index: int = 0, *, nvml: Any = None) -> list[Metric]:
     if isinstance(opened, str):
         return [Metric("NVML", None, opened)]
     nvml, handle, _ = opened
-    return [_try_metric(name, lambda read=read: read(nvml, handle)) for name, read in _METRICS.items()]
+    return [_try_metric(name, functools.partial(read, nvml, handle)) for name, read in _METRICS.items()]
 
 
 def describe(error: Exception) -> str:

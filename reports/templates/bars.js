@@ -5,35 +5,57 @@
  * carries its label.
  */
 function stackedBar(parts, scale, describe) {
-  const segments = parts.filter((part) => part.value > 0).map((part) => {
-    const share = (part.value / scale) * 100;
-    const text = `${part.label}: ${describe(part.value)}`;
-    return el("span", { class: `segment ${part.class}`, title: part.title || text, style: { width: `${share}%` } },
-      share > 9 ? el("span", { class: "segment-label", text: part.label }) : null);
-  });
-  const label = parts.filter((part) => part.value > 0).map((part) => `${part.label} ${describe(part.value)}`).join(", ");
+  const segments = parts
+    .filter((part) => part.value > 0)
+    .map((part) => {
+      const share = (part.value / scale) * 100;
+      const text = `${part.label}: ${describe(part.value)}`;
+      return el(
+        "span",
+        { class: `segment ${part.class}`, title: part.title || text, style: { width: `${share}%` } },
+        share > 9 ? el("span", { class: "segment-label", text: part.label }) : null,
+      );
+    });
+  const label = parts
+    .filter((part) => part.value > 0)
+    .map((part) => `${part.label} ${describe(part.value)}`)
+    .join(", ");
   return el("div", { class: "stack", role: "img", "aria-label": label }, segments);
 }
 
 /** Rows of labelled bars: {name, note, bar, value}. */
 function barRows(rows) {
-  return el("div", { class: "bar-rows" }, rows.map((row) =>
-    el("div", { class: "bar-row", "data-name": row.name },
-      el("div", { class: "bar-name" }, el("b", { text: row.name }), row.note ? el("span", { text: row.note }) : null),
-      row.bar,
-      el("div", { class: "bar-value" }, row.value))));
+  return el(
+    "div",
+    { class: "bar-rows" },
+    rows.map((row) =>
+      el(
+        "div",
+        { class: "bar-row", "data-name": row.name },
+        el("div", { class: "bar-name" }, el("b", { text: row.name }), row.note ? el("span", { text: row.note }) : null),
+        row.bar,
+        el("div", { class: "bar-value" }, row.value),
+      ),
+    ),
+  );
 }
 
 /** A single bar of `share` of the width. */
 function singleBar(share, cls = "") {
   const width = Math.min(Math.max(share || 0, 0), 1) * 100;
-  return el("div", { class: "stack single", "aria-hidden": "true" },
-    el("span", { class: `segment ${cls}`, style: { width: `${width}%` } }));
+  return el(
+    "div",
+    { class: "stack single", "aria-hidden": "true" },
+    el("span", { class: `segment ${cls}`, style: { width: `${width}%` } }),
+  );
 }
 
 /** Legend of bounds: coloured squares with names, plus extra entries of {label, class}. */
 function boundLegend(bounds, extra = []) {
   const entries = [...bounds.map((bound) => ({ label: bound, class: boundClass(bound) })), ...extra];
-  return el("ul", { class: "legend" }, entries.map((entry) =>
-    el("li", {}, el("span", { class: `swatch ${entry.class}` }), entry.label)));
+  return el(
+    "ul",
+    { class: "legend" },
+    entries.map((entry) => el("li", {}, el("span", { class: `swatch ${entry.class}` }), entry.label)),
+  );
 }

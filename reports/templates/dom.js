@@ -26,7 +26,8 @@ function fill(node, options, children) {
     if (key === "text") node.textContent = value;
     else if (key === "class") node.setAttribute("class", value);
     else if (key === "on") for (const [event, handler] of Object.entries(value)) node.addEventListener(event, handler);
-    else if (key === "style") for (const [name, setting] of Object.entries(value)) node.style.setProperty(name, setting);
+    else if (key === "style")
+      for (const [name, setting] of Object.entries(value)) node.style.setProperty(name, setting);
     else node.setAttribute(key, value === true ? "" : String(value));
   }
   node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
@@ -40,18 +41,36 @@ function simpleTable(caption, heads, rows) {
     return el(tag, { class: numeric ? "number" : null, scope: tag === "th" ? "row" : null }, content);
   };
   const headCells = heads.map((head) =>
-    el("th", { scope: "col", class: head.startsWith("#") ? "number" : null, text: head.replace("#", "") }));
-  const bodyRows = rows.map((row) => el("tr", {}, row.map((content, index) => cell(index ? "td" : "th", content, index))));
-  return el("div", { class: "scroll" },
-    el("table", { class: "simple" }, el("caption", { class: "hidden", text: caption }),
-      el("thead", {}, el("tr", {}, headCells)), el("tbody", {}, bodyRows)));
+    el("th", { scope: "col", class: head.startsWith("#") ? "number" : null, text: head.replace("#", "") }),
+  );
+  const bodyRows = rows.map((row) =>
+    el(
+      "tr",
+      {},
+      row.map((content, index) => cell(index ? "td" : "th", content, index)),
+    ),
+  );
+  return el(
+    "div",
+    { class: "scroll" },
+    el(
+      "table",
+      { class: "simple" },
+      el("caption", { class: "hidden", text: caption }),
+      el("thead", {}, el("tr", {}, headCells)),
+      el("tbody", {}, bodyRows),
+    ),
+  );
 }
 
 /** Names and values, one pair a line; a pair may carry a remark. */
 function facts(pairs) {
   const list = el("dl", { class: "facts" });
   for (const [name, value, remark] of pairs) {
-    list.append(el("dt", { text: name }), el("dd", {}, el("b", { text: value }), remark ? el("span", { text: remark }) : null));
+    list.append(
+      el("dt", { text: name }),
+      el("dd", {}, el("b", { text: value }), remark ? el("span", { text: remark }) : null),
+    );
   }
   return list;
 }

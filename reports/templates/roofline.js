@@ -12,7 +12,11 @@ function logScale(values, from, to, fallback) {
   const ticks = [];
   const steps = high - low < 3 ? [1, 2, 5] : [1];
   for (let power = Math.floor(low); power <= high; power += 1) {
-    ticks.push(...steps.map((step) => step * 10 ** power).filter((value) => Math.log10(value) >= low && Math.log10(value) <= high));
+    ticks.push(
+      ...steps
+        .map((step) => step * 10 ** power)
+        .filter((value) => Math.log10(value) >= low && Math.log10(value) <= high),
+    );
   }
   return Object.assign(position, { ticks, low: 10 ** low, high: 10 ** high });
 }
@@ -38,7 +42,12 @@ function roofline(figure, data, { onSelect, describe, watermark }) {
       draw();
     }
   }).observe(figure);
-  return { update(filter) { visible = filter; if (width) draw(); } };
+  return {
+    update(filter) {
+      visible = filter;
+      if (width) draw();
+    },
+  };
 }
 
 function drawPlot(data, groups, width, watermark) {
@@ -51,27 +60,62 @@ function drawPlot(data, groups, width, watermark) {
   const roofs = data.roofs.filter((roof) => known(roof.bandwidth_gbs) && roof.bandwidth_gbs > 0);
   const ceilings = roofs.flatMap((roof) => roof.ceilings.map((ceiling) => ceiling.gflops));
   const ridges = roofs.flatMap((roof) => roof.ceilings.map((ceiling) => ceiling.gflops / roof.bandwidth_gbs));
-  const x = logScale([...data.points.map((point) => point.intensity), ...ridges.map((ridge) => ridge * 4)], box.x0, box.x1, [0.1, 100]);
+  const x = logScale(
+    [...data.points.map((point) => point.intensity), ...ridges.map((ridge) => ridge * 4)],
+    box.x0,
+    box.x1,
+    [0.1, 100],
+  );
   const y = logScale([...data.points.map((point) => point.gflops), ...ceilings], box.y0, box.y1, [1, 1e4]);
   const longest = Math.max(...data.points.concat(data.movement).map((group) => group.time_us), 1e-9);
   const radius = (group) => Math.max(narrow ? 2.5 : 3, Math.sqrt(group.time_us / longest) * (narrow ? 17 : 26));
 
-  const root = svg("svg", { class: "plot", viewBox: `0 0 ${width} ${height}`, width: "100%", role: "group",
-    "aria-label": `Roofline with ${groups.length} groups of kernels` });
+  const root = svg("svg", {
+    class: "plot",
+    viewBox: `0 0 ${width} ${height}`,
+    width: "100%",
+    role: "group",
+    "aria-label": `Roofline with ${groups.length} groups of kernels`,
+  });
   root.append(axes(x, y, box, height, narrow));
-  if (watermark) root.append(svg("text", { class: "watermark", x: (box.x0 + box.x1) / 2, y: (box.y0 + box.y1) / 2, text: watermark }));
-  root.append(svg("g", { class: "roofs" }, roofs.map((roof) => drawRoof(roof, x, y, box))));
+  if (watermark)
+    root.append(
+      svg("text", { class: "watermark", x: (box.x0 + box.x1) / 2, y: (box.y0 + box.y1) / 2, text: watermark }),
+    );
+  root.append(
+    svg(
+      "g",
+      { class: "roofs" },
+      roofs.map((roof) => drawRoof(roof, x, y, box)),
+    ),
+  );
   const place = { x: (group) => x(group.intensity), y: (group) => y(group.gflops) };
-  const marks = groups.filter((group) => group.flops > 0).map((group) => circle(group, place.x(group), place.y(group), radius(group)));
+  const marks = groups
+    .filter((group) => group.flops > 0)
+    .map((group) => circle(group, place.x(group), place.y(group), radius(group)));
   if (strip) marks.push(...drawStrip(root, data, groups, roofs, { left, strip, box, narrow, radius }));
   // Large circles first, so that small ones lie on top and can be reached.
   marks.sort((a, b) => b.radius - a.radius);
-  root.append(svg("g", { class: "points" }, marks.map((mark) => mark.node)), roofLabels(roofs, x, y, box, narrow));
+  root.append(
+    svg(
+      "g",
+      { class: "points" },
+      marks.map((mark) => mark.node),
+    ),
+    roofLabels(roofs, x, y, box, narrow),
+  );
   return root;
 }
 
 function circle(group, cx, cy, r) {
-  const node = svg("circle", { class: `point ${boundClass(group.bound)}`, cx: cx.toFixed(1), cy: cy.toFixed(1), r: r.toFixed(1), tabindex: -1, role: "button" });
+  const node = svg("circle", {
+    class: `point ${boundClass(group.bound)}`,
+    cx: cx.toFixed(1),
+    cy: cy.toFixed(1),
+    r: r.toFixed(1),
+    tabindex: -1,
+    role: "button",
+  });
   return { node: Object.assign(node, { group }), radius: r };
 }
 
@@ -83,14 +127,24 @@ function axes(x, y, box, height, narrow) {
     const at = x(value);
     const label = room > 44 || index % 2 === 0 ? tick(value) : "";
     layer.append(svg("line", { class: "grid", x1: at, x2: at, y1: box.y0, y2: box.y1 }));
-    layer.append(svg("text", { x: at, y: box.y0 + 17, "text-anchor": at > box.x1 - 20 ? "end" : "middle", text: label }));
+    layer.append(
+      svg("text", { x: at, y: box.y0 + 17, "text-anchor": at > box.x1 - 20 ? "end" : "middle", text: label }),
+    );
   }
   for (const value of y.ticks) {
     const at = y(value);
     layer.append(svg("line", { class: "grid", x1: box.x0, x2: box.x1, y1: at, y2: at }));
     layer.append(svg("text", { x: box.x0 - 7, y: at + 4, "text-anchor": "end", text: tick(value * 1e9, true) }));
   }
-  layer.append(svg("text", { class: "axis-title", x: (box.x0 + box.x1) / 2, y: height - 8, "text-anchor": "middle", text: narrow ? "FLOP per byte" : "arithmetic intensity, FLOP per byte" }));
+  layer.append(
+    svg("text", {
+      class: "axis-title",
+      x: (box.x0 + box.x1) / 2,
+      y: height - 8,
+      "text-anchor": "middle",
+      text: narrow ? "FLOP per byte" : "arithmetic intensity, FLOP per byte",
+    }),
+  );
   layer.append(svg("text", { class: "axis-title", x: box.x0 + 6, y: box.y1 + 10, text: "FLOP/s" }));
   return layer;
 }
@@ -102,7 +156,9 @@ function drawRoof(roof, x, y, box) {
   const start = Math.max(x.low, y.low / roof.bandwidth_gbs);
   const end = Math.min(x.high, top / roof.bandwidth_gbs);
   if (end > start) {
-    layer.append(svg("line", { x1: x(start), y1: y(start * roof.bandwidth_gbs), x2: x(end), y2: y(end * roof.bandwidth_gbs) }));
+    layer.append(
+      svg("line", { x1: x(start), y1: y(start * roof.bandwidth_gbs), x2: x(end), y2: y(end * roof.bandwidth_gbs) }),
+    );
   }
   for (const ceiling of roof.ceilings) {
     const ridge = Math.max(x.low, ceiling.gflops / roof.bandwidth_gbs);
@@ -115,10 +171,12 @@ function drawRoof(roof, x, y, box) {
 function roofLabels(roofs, x, y, box, narrow) {
   const layer = svg("g", { class: "roof-labels", "aria-hidden": "true" });
   const below = (roof) => roofs.length > 1 && roof.source !== "spec";
-  const labels = roofs.flatMap((roof) => roof.ceilings.map((ceiling) => ({
-    at: y(ceiling.gflops) + (below(roof) ? 13 : -5),
-    text: `${ceiling.label} ${si(ceiling.gflops * 1e9, "FLOP/s")}${narrow ? "" : ` ${roof.source}`}`,
-  })));
+  const labels = roofs.flatMap((roof) =>
+    roof.ceilings.map((ceiling) => ({
+      at: y(ceiling.gflops) + (below(roof) ? 13 : -5),
+      text: `${ceiling.label} ${si(ceiling.gflops * 1e9, "FLOP/s")}${narrow ? "" : ` ${roof.source}`}`,
+    })),
+  );
   labels.sort((a, b) => a.at - b.at);
   let last = -Infinity;
   for (const label of labels) {
@@ -129,8 +187,15 @@ function roofLabels(roofs, x, y, box, narrow) {
     const at = Math.max(x.low, y.low / roof.bandwidth_gbs) * (narrow ? 1.4 : 1.6);
     const [px, py] = [x(at), y(at * roof.bandwidth_gbs)];
     const angle = (Math.atan((y(at * 10 * roof.bandwidth_gbs) - py) / (x(at * 10) - px)) * 180) / Math.PI;
-    layer.append(svg("text", { x: px, y: py, dy: below(roof) ? 14 : -6, transform: `rotate(${angle.toFixed(2)} ${px.toFixed(1)} ${py.toFixed(1)})`,
-      text: `${number(roof.bandwidth_gbs, 4)} GB/s ${roof.source}` }));
+    layer.append(
+      svg("text", {
+        x: px,
+        y: py,
+        dy: below(roof) ? 14 : -6,
+        transform: `rotate(${angle.toFixed(2)} ${px.toFixed(1)} ${py.toFixed(1)})`,
+        text: `${number(roof.bandwidth_gbs, 4)} GB/s ${roof.source}`,
+      }),
+    );
   }
   return layer;
 }
@@ -146,17 +211,32 @@ function drawStrip(root, data, groups, roofs, { left, strip, box, narrow, radius
     layer.append(svg("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end", text: tick(value * 1e9, true) }));
   }
   layer.append(svg("text", { class: "axis-title", x: left + 4, y: box.y1 + 12, text: narrow ? "B/s" : "bytes/s" }));
-  layer.append(svg("text", { class: "axis-title", x: left + strip / 2, y: box.y0 + 17, "text-anchor": "middle", text: narrow ? "moves" : "no arithmetic" }));
+  layer.append(
+    svg("text", {
+      class: "axis-title",
+      x: left + strip / 2,
+      y: box.y0 + 17,
+      "text-anchor": "middle",
+      text: narrow ? "moves" : "no arithmetic",
+    }),
+  );
   for (const roof of roofs) {
-    layer.append(svg("g", { class: `roof ${roof.source === "spec" ? "spec" : "measured"}` },
-      svg("line", { x1: left, x2: left + strip, y1: y(roof.bandwidth_gbs), y2: y(roof.bandwidth_gbs) })));
+    layer.append(
+      svg(
+        "g",
+        { class: `roof ${roof.source === "spec" ? "spec" : "measured"}` },
+        svg("line", { x1: left, x2: left + strip, y1: y(roof.bandwidth_gbs), y2: y(roof.bandwidth_gbs) }),
+      ),
+    );
   }
   root.append(layer);
   const phases = [...new Set(data.movement.map((group) => group.phase))];
-  return groups.filter((group) => group.flops === 0).map((group) => {
-    const column = (phases.indexOf(group.phase) + 0.5) / phases.length;
-    return circle(group, left + column * strip, y(group.bandwidth_gbs), Math.min(radius(group), strip / 3));
-  });
+  return groups
+    .filter((group) => group.flops === 0)
+    .map((group) => {
+      const column = (phases.indexOf(group.phase) + 0.5) / phases.length;
+      return circle(group, left + column * strip, y(group.bandwidth_gbs), Math.min(radius(group), strip / 3));
+    });
 }
 
 /** Hover, focus, arrow keys and selection. One circle at a time is a tab stop, the largest first. */
@@ -171,7 +251,12 @@ function listen(figure, groups, onSelect, describe) {
   };
   const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
   nodes.forEach((node, index) => {
-    const show = () => describe.show(node, node.group, nodes.filter((other) => other !== node && overlap(node, other)).map((other) => other.group));
+    const show = () =>
+      describe.show(
+        node,
+        node.group,
+        nodes.filter((other) => other !== node && overlap(node, other)).map((other) => other.group),
+      );
     node.setAttribute("aria-label", describe.text(node.group));
     node.addEventListener("pointerenter", show);
     node.addEventListener("pointerleave", describe.hide);

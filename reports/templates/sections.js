@@ -1,4 +1,4 @@
-// The sections that are words, numbers and bars. Each takes the data and fills its place in the page.
+// The upper half of the page: title, answer, phases, headroom. Each takes the data and fills its place.
 
 const KIND_NOTES = {
   imported: "Imported: read from a trace made elsewhere. Only what the trace recorded is known.",
@@ -19,16 +19,32 @@ function masthead({ summary }) {
   }
   if (kind === "projected") {
     document.title = `[projected] ${document.title}`;
-    for (const heading of document.querySelectorAll("main h2")) heading.append(el("span", { class: "tag", text: "projected" }));
+    for (const heading of document.querySelectorAll("main h2"))
+      heading.append(el("span", { class: "tag", text: "projected" }));
   }
-  byId("footer").textContent = [summary.command, summary.created, `edgeroof ${(summary.environment || {}).edgeroof || ""}`].filter(Boolean).join(" · ");
+  byId("footer").textContent = [
+    summary.command,
+    summary.created,
+    `edgeroof ${(summary.environment || {}).edgeroof || ""}`,
+  ]
+    .filter(Boolean)
+    .join(" · ");
 }
 
 function setting(work) {
   if (!work) return "";
   const lengths = work.source_length ? `${work.source_length}/${work.target_length ?? UNKNOWN} tokens` : "";
-  return [work.model, work.batch_size ? `batch ${work.batch_size}` : "", lengths, work.precision, work.optimizer, work.attention, work.data]
-    .filter(Boolean).join(" · ");
+  return [
+    work.model,
+    work.batch_size ? `batch ${work.batch_size}` : "",
+    lengths,
+    work.precision,
+    work.optimizer,
+    work.attention,
+    work.data,
+  ]
+    .filter(Boolean)
+    .join(" · ");
 }
 
 /** Headline, details, the key figures, time by bound, warnings. */
@@ -36,19 +52,56 @@ function answer({ summary, bounds, totals }, show) {
   const said = summary.answer || {};
   byId("headline").prepend(said.headline || "This run has no summary.");
   byId("details").append(...(said.details || []).map((detail) => el("li", { text: detail })));
-  byId("tiles").append(...tiles(summary.metrics, totals).map(([name, value, remark]) =>
-    el("div", { class: "tile" }, el("dt", { text: name }), el("dd", {}, el("b", { text: value }), remark ? el("span", { text: remark }) : null))));
+  byId("tiles").append(
+    ...tiles(summary.metrics, totals).map(([name, value, remark]) =>
+      el(
+        "div",
+        { class: "tile" },
+        el("dt", { text: name }),
+        el("dd", {}, el("b", { text: value }), remark ? el("span", { text: remark }) : null),
+      ),
+    ),
+  );
   const parts = bounds.map((entry) => ({ label: entry.bound, value: entry.dur_us, class: boundClass(entry.bound) }));
   byId("bound-bar").append(
     el("h3", { text: "Kernel time by what holds it" }),
     stackedBar(parts, totals.kernel_us || 1, duration),
-    el("ul", { class: "legend" }, bounds.map((entry) => el("li", {}, el("button", { type: "button", class: "quiet", title: `${BOUND_MEANINGS[entry.bound] || ""}; show these kernels`,
-      on: { click: () => show({ bound: entry.bound }) } },
-      el("span", { class: `swatch ${boundClass(entry.bound)}` }), `${entry.bound} ${percent(entry.share)}`)))));
+    el(
+      "ul",
+      { class: "legend" },
+      bounds.map((entry) =>
+        el(
+          "li",
+          {},
+          el(
+            "button",
+            {
+              type: "button",
+              class: "quiet",
+              title: `${BOUND_MEANINGS[entry.bound] || ""}; show these kernels`,
+              on: { click: () => show({ bound: entry.bound }) },
+            },
+            el("span", { class: `swatch ${boundClass(entry.bound)}` }),
+            `${entry.bound} ${percent(entry.share)}`,
+          ),
+        ),
+      ),
+    ),
+  );
   const warnings = summary.warnings || [];
   if (warnings.length) {
-    byId("warnings").append(el("div", { class: "warnings", role: "note" }, el("h3", { text: warnings.length === 1 ? "Warning" : "Warnings" }),
-      el("ul", {}, warnings.map((warning) => el("li", { text: warning })))));
+    byId("warnings").append(
+      el(
+        "div",
+        { class: "warnings", role: "note" },
+        el("h3", { text: warnings.length === 1 ? "Warning" : "Warnings" }),
+        el(
+          "ul",
+          {},
+          warnings.map((warning) => el("li", { text: warning })),
+        ),
+      ),
+    );
   }
 }
 
@@ -57,17 +110,25 @@ function tiles(metrics, totals) {
   const { step_time_ms: step, mfu, tokens_per_s: tokens, peak_memory: memory, power } = metrics || {};
   if (step) result.push(["Step time", duration(step.median * 1e3), spread(step)]);
   else result.push(["Kernel time", duration(totals.kernel_us), counted(totals.kernels, "kernel")]);
-  if (known(totals.headroom_us)) result.push(["Above the roof", duration(totals.headroom_us), `${percent(totals.headroom_us / totals.kernel_us)} of kernel time`]);
+  if (known(totals.headroom_us))
+    result.push([
+      "Above the roof",
+      duration(totals.headroom_us),
+      `${percent(totals.headroom_us / totals.kernel_us)} of kernel time`,
+    ]);
   if (mfu && known(mfu.value)) result.push(["MFU", percent(mfu.value), `of ${mfu.denominator || "an unnamed peak"}`]);
   if (tokens) result.push(["Tokens/s", number(tokens.non_padding), `${number(tokens.padded)} with padding`]);
-  if (power && power.available) result.push(["Tokens/s/W", number(power.tokens_per_s_per_w), `${number(power.mean_w)} W`]);
+  if (power && power.available)
+    result.push(["Tokens/s/W", number(power.tokens_per_s_per_w), `${number(power.mean_w)} W`]);
   if (memory) result.push(["Peak memory", bytes(memory.bytes), ""]);
   return result;
 }
 
 function spread(step) {
   const samples = (step.samples || []).length;
-  return samples > 1 ? `${duration(step.p25 * 1e3)} to ${duration(step.p75 * 1e3)} (middle half of ${samples})` : "no repetitions, so no spread";
+  return samples > 1
+    ? `${duration(step.p25 * 1e3)} to ${duration(step.p75 * 1e3)} (middle half of ${samples})`
+    : "no repetitions, so no spread";
 }
 
 /** Stacked bars of phases by bound. */
@@ -76,12 +137,34 @@ function phasesFigure({ phases }, show) {
   const used = BOUNDS.filter((bound) => phases.some((phase) => phase.bounds[bound]));
   const idle = phases.some((phase) => phase.idle_ms);
   const rows = phases.map((phase) => {
-    const parts = Object.entries(phase.bounds).map(([bound, ms]) => ({ label: bound, value: ms * 1e3, class: boundClass(bound) }));
+    const parts = Object.entries(phase.bounds).map(([bound, ms]) => ({
+      label: bound,
+      value: ms * 1e3,
+      class: boundClass(bound),
+    }));
     if (phase.idle_ms) parts.push({ label: "idle", value: phase.idle_ms * 1e3, class: "idle" });
-    const value = [el("b", { text: duration(phase.kernel_ms * 1e3) }), known(phase.idle_ms) ? el("span", { text: ` + ${duration(phase.idle_ms * 1e3)} idle` }) : null];
-    const row = barRows([{ name: phaseName(phase.phase), note: counted(phase.kernels, "kernel"), bar: stackedBar(parts, scale * 1e3, duration), value }]);
+    const value = [
+      el("b", { text: duration(phase.kernel_ms * 1e3) }),
+      known(phase.idle_ms) ? el("span", { text: ` + ${duration(phase.idle_ms * 1e3)} idle` }) : null,
+    ];
+    const row = barRows([
+      {
+        name: phaseName(phase.phase),
+        note: counted(phase.kernels, "kernel"),
+        bar: stackedBar(parts, scale * 1e3, duration),
+        value,
+      },
+    ]);
     const name = row.querySelector("b");
-    name.replaceWith(el("button", { type: "button", class: "link", text: phaseName(phase.phase), title: "Show its kernels", on: { click: () => show({ phase: phase.phase }) } }));
+    name.replaceWith(
+      el("button", {
+        type: "button",
+        class: "link",
+        text: phaseName(phase.phase),
+        title: "Show its kernels",
+        on: { click: () => show({ phase: phase.phase }) },
+      }),
+    );
     return row.firstElementChild;
   });
   byId("phases-figure").append(el("div", { class: "bar-rows" }, rows), boundLegend(used, idle ? [IDLE] : []));
@@ -92,159 +175,66 @@ function headroomList({ summary, totals }, show) {
   const entries = summary.headroom || [];
   const longest = Math.max(...entries.map((entry) => entry.dur_us || 0), 1e-9);
   const told = new Map();
-  byId("headroom-list").append(...entries.map((entry) => {
-    const advice = entry.advice || "";
-    if (!told.has(advice)) told.set(advice, entry.rank);
-    const same = told.get(advice) !== entry.rank;
-    const won = Math.max(entry.headroom_us, 0);
-    const bar = stackedBar([
-      { label: "could be won", value: won, class: `${boundClass(entry.bound)} won` },
-      { label: "at the roof", value: entry.dur_us - won, class: `${boundClass(entry.bound)} kept` }], longest, duration);
-    const filter = { op: entry.op, phase: entry.phase };
-    return el("li", { "data-rank": entry.rank },
-      el("div", { class: "headroom-head" },
-        el("span", { class: "what" }, el("b", { text: opName(entry.op) }), ` in ${phaseName(entry.phase)}`,
-          el("span", { class: "bound-chip" }, el("span", { class: `swatch ${boundClass(entry.bound)}` }), entry.bound)),
-        el("span", { class: "won-value" }, el("b", { text: duration(entry.headroom_us) }), ` of ${duration(entry.dur_us)}`)),
-      bar,
-      advice ? el("p", { class: "advice", text: same ? `Same advice as for ${told.get(advice)}.` : advice }) : null,
-      el("p", { class: "headroom-foot" }, `${percent(entry.headroom_us / totals.kernel_us)} of kernel time · at ${percent(entry.roof_fraction)} of its roof · `,
-        el("a", { href: "#kernels", text: `show ${counted(entry.kernels, "kernel")}`, on: { click: (event) => { event.preventDefault(); show(filter); } } })));
-  }));
-  if (!entries.length) byId("headroom-list").replaceWith(el("p", { text: "No kernel has a known cost, so no headroom can be computed." }));
-}
-
-/** opt.step() in detail. */
-function optimizerSection({ summary }) {
-  const optimizer = summary.optimizer || {};
-  const body = byId("optimizer-body");
-  if (!optimizer.found) {
-    body.append(el("p", { text: optimizer.reason || "No optimizer step was found." }));
-    return;
-  }
-  const floor = optimizer.floor_bytes_per_parameter;
-  const against = known(floor) ? ` ${optimizer.floor_name || "The floor"} needs ${number(floor)}.` : "";
-  const passes = known(optimizer.passes) ? ` Its ops go over all parameters ${number(optimizer.passes)} times.` : "";
-  body.append(el("p", { class: "lead" }, "opt.step() takes ", el("b", { text: duration(optimizer.dur_us) }), `, ${percent(optimizer.share)} of kernel time, and moves `,
-    el("b", { text: `${number(optimizer.bytes_per_parameter)} bytes per parameter` }), ` for ${count(optimizer.parameters)} parameters.${against}${passes}`));
-  const times = [["now", optimizer.dur_us, "b-memory"], ["same bytes at the roof", optimizer.time_at_roof_us, "quiet"], ["floor at the roof", optimizer.time_at_floor_us, "quiet"]];
-  const longest = Math.max(...times.map(([, value]) => value || 0), 1e-9);
-  body.append(barRows(times.filter(([, value]) => known(value)).map(([name, value, cls]) => (
-    { name, bar: singleBar(value / longest, cls), value: el("b", { text: duration(value) }) }))));
-  body.append(simpleTable("Ops of the optimizer step", ["Op", "#Kernels", "#Time", "#Reads", "#Writes", "#Bytes per parameter", "#Roof", "Bound"],
-    (optimizer.ops || []).map((op) => [el("code", { title: op.op, text: shorten(opName(op.op), 48) }), count(op.kernels), duration(op.dur_us), si(op.bytes_read, "B"), si(op.bytes_written, "B"),
-      number(op.bytes_per_parameter), percent(op.roof_fraction), el("span", {}, el("span", { class: `swatch ${boundClass(op.bound)}` }), op.bound || "unknown")])));
-}
-
-/** What three ways of timing say. */
-function timingSection({ summary, timing }) {
-  const body = byId("timing-body");
-  const said = summary.timing || {};
-  if (!timing.length) {
-    body.append(el("p", { text: said.verdict || "Not known: an imported trace has no bare steps that could be timed in other ways." }));
-    return;
-  }
-  if (said.verdict) body.append(el("p", { class: "verdict", text: said.verdict }));
-  const scale = Math.max(...timing.map((entry) => entry.total_ms));
-  body.append(barRows(timing.map((entry) => {
-    const parts = entry.parts.map((part) => ({ label: phaseName(part.phase), value: part.ms, class: part.phase === "optimizer" ? "phase-optimizer" : "phase" }));
-    const share = entry.parts.filter((part) => part.phase === "optimizer").reduce((sum, part) => sum + part.share, 0);
-    return { name: entry.name, note: entry.note, bar: stackedBar(parts, scale, (ms) => duration(ms * 1e3)), value: [el("b", { text: percent(share) }), el("span", { text: " opt.step()" })] };
-  })));
-  if (said.semantics) body.append(el("p", { class: "note", text: said.semantics }));
-}
-
-/** All metrics, with what each is a ratio of. */
-function metricsSection({ summary }) {
-  const metrics = summary.metrics;
-  const body = byId("metrics-body");
-  if (!metrics) {
-    body.append(el("p", { text: "Not known: an imported trace has no bare steps to take step time, memory or energy from." }));
-    return;
-  }
-  const { step_time_ms: step, mfu, hfu, tokens_per_s: tokens, peak_memory: memory, power } = metrics;
-  const rows = [];
-  if (step) rows.push(["Step time", duration(step.median * 1e3), `median; p25 ${duration(step.p25 * 1e3)}, p75 ${duration(step.p75 * 1e3)}, min ${duration(step.min * 1e3)}, max ${duration(step.max * 1e3)}`]);
-  if (mfu && !known(mfu.value)) rows.push(["MFU", "not known", mfu.reason || ""]);
-  else if (mfu) rows.push(["MFU", percent(mfu.value), `${si(mfu.model_flops, "FLOP")} a step without recomputation, of ${mfu.denominator || "an unnamed peak"}`]);
-  if (hfu && known(hfu.value)) rows.push(["HFU", percent(hfu.value), `${si(hfu.hardware_flops, "FLOP")} a step with recomputation`]);
-  if (tokens) rows.push(["Tokens/s", number(tokens.non_padding), `non-padding; ${number(tokens.padded)} with padding`]);
-  if (memory) rows.push(["Peak memory", bytes(memory.bytes), memory.what || ""]);
-  if (power && power.available) {
-    rows.push(["Power", `${number(power.mean_w)} W`, `${power.domain || "unnamed domain"}; ${power.method || ""}`]);
-    rows.push(["Energy", `${number(power.energy_per_step_j)} J`, "a step"], ["Tokens/s/W", number(power.tokens_per_s_per_w), "non-padding tokens"]);
-  } else rows.push(["Power", "not known", (power || {}).reason || "no energy meter was read"]);
-  body.append(facts(rows));
-}
-
-const PRICED = {
-  exact: ["priced exactly", "good"],
-  inferred: ["priced from recorded shapes", "good"],
-  counter: ["priced by hardware counters", "good"],
-  estimated: ["priced by estimate", "fair"],
-  unknown: ["cost unknown", "b-unknown"],
-};
-
-/** Coverage ledger and alignment. */
-function trustSection({ summary }) {
-  const ledger = summary.ledger || {};
-  const rows = [["linked to an op", ledger.linked_share, "good"]];
-  for (const [name, share] of Object.entries(ledger.priced_share || {})) if (share) rows.push([PRICED[name]?.[0] || name, share, PRICED[name]?.[1] || "quiet"]);
-  if (ledger.communication_share) rows.push(["communication", ledger.communication_share, "b-communication"]);
-  byId("ledger-body").append(
-    el("p", { text: `${counted(ledger.kernels, "kernel")}, ${duration(ledger.kernel_us)} a step.` }),
-    barRows(rows.map(([name, share, cls]) => ({ name, bar: singleBar(share, cls), value: percent(share) }))));
-  const unknown = ledger.unknown_ops || [];
-  if (unknown.length) {
-    byId("ledger-body").append(el("h4", { text: "Ops without a cost model" }), simpleTable("Ops without a cost model", ["Op", "#Time", "#Share", "#Kernels"],
-      unknown.slice(0, 30).map((entry) => [el("code", { title: entry.op, text: shorten(entry.op || NO_OP, 44) }), duration(entry.dur_us), percent(entry.share), count(entry.kernels)])));
-  }
-  const alignment = summary.alignment;
-  const body = byId("alignment-body");
-  if (!alignment) {
-    body.append(el("p", { text: "Not applicable: there was one pass only, so there is nothing to align." }));
-    return;
-  }
-  body.append(el("p", {}, el("b", { class: alignment.ok ? "ok" : "bad", text: alignment.ok ? "Matched. " : "Mismatch. " }), alignment.message || ""));
-  body.append(simpleTable("Alignment per step", ["Step", "#Recorded", "#Profiled", "#Matched"],
-    (alignment.steps || []).map((step) => [String(step.step), count(step.recorded), count(step.profiled), count(step.matched)])));
-}
-
-/** Roofs, workload, environment. */
-function deviceSection({ summary }) {
-  const device = summary.device || {};
-  const about = [device.title || device.name || "Unknown device", device.power_mode ? `power mode ${device.power_mode}` : "", device.sm_count ? `${device.sm_count} SMs` : "",
-    known(device.memory_bytes) ? bytes(device.memory_bytes) : "", known(device.l2_bytes) ? `${bytes(device.l2_bytes)} L2` : "", device.unified_memory ? "memory shared with the host" : ""];
-  const body = byId("device-body");
-  body.append(el("p", { text: about.filter(Boolean).join(" · ") }));
-  const roofs = device.roofs || [];
-  if (roofs.length) body.append(roofTable(device, roofs));
-  else body.append(el("p", { text: "No roofs are known for this device." }));
-  body.append(...roofs.filter((roof) => roof.note).map((roof) => el("p", { class: "note", text: `${roof.source}: ${roof.note}` })));
-  const sources = Object.entries(device.sources || {});
-  if (sources.length) body.append(el("p", { class: "note", text: `Sources: ${sources.map(([name, source]) => `${name}: ${source}`).join("; ")}` }));
-  byId("workload-body").append(summary.workload ? facts(plainPairs(summary.workload)) : el("p", { text: "Not known: the trace does not say what was run." }));
-  byId("environment-body").append(summary.environment ? facts(plainPairs(summary.environment)) : el("p", { text: "Not known." }));
-}
-
-function roofTable(device, roofs) {
-  const pairs = [...new Set(roofs.flatMap((roof) => Object.entries(roof.peaks_gflops || {}).flatMap(([unit, peaks]) => Object.keys(peaks).map((dtype) => `${dtype}\t${unit}`))))];
-  const ratio = (first, second) => (roofs.length === 2 ? [known(first) && known(second) && first ? percent(second / first) : ""] : []);
-  const line = (name, values, show, compare = true) => [name, ...values.map(show), ...(compare ? ratio(values[0], values[1]) : ratio())];
-  const rows = [line("bandwidth", roofs.map((roof) => roof.bandwidth_gbs), (value) => `${number(value, 4)} GB/s`)];
-  for (const pair of pairs) {
-    const [dtype, unit] = pair.split("\t");
-    rows.push(line(`${dtype} ${unit}`, roofs.map((roof) => ((roof.peaks_gflops || {})[unit] || {})[dtype]), (value) => si(known(value) ? value * 1e9 : null, "FLOP/s")));
-  }
-  rows.push(line("launch floor", roofs.map((roof) => roof.launch_floor_us), duration, false));
-  const heads = roofs.map((roof) => `#${roof.source}${roof.source === device.roof_used ? " (used)" : ""}`);
-  return simpleTable("Roofs", ["Roof", ...heads, ...(roofs.length === 2 ? ["#of spec"] : [])], rows);
-}
-
-function plainPairs(object) {
-  return Object.entries(object).map(([key, value]) => {
-    if (value === null) return [key.replaceAll("_", " "), "not known"];
-    if (known(value)) return [key.replaceAll("_", " "), value.toLocaleString("en-US")];
-    return [key.replaceAll("_", " "), typeof value === "object" ? JSON.stringify(value) : String(value)];
-  });
+  byId("headroom-list").append(
+    ...entries.map((entry) => {
+      const advice = entry.advice || "";
+      if (!told.has(advice)) told.set(advice, entry.rank);
+      const same = told.get(advice) !== entry.rank;
+      const won = Math.max(entry.headroom_us, 0);
+      const bar = stackedBar(
+        [
+          { label: "could be won", value: won, class: `${boundClass(entry.bound)} won` },
+          { label: "at the roof", value: entry.dur_us - won, class: `${boundClass(entry.bound)} kept` },
+        ],
+        longest,
+        duration,
+      );
+      const filter = { op: entry.op, phase: entry.phase };
+      return el(
+        "li",
+        { "data-rank": entry.rank },
+        el(
+          "div",
+          { class: "headroom-head" },
+          el(
+            "span",
+            { class: "what" },
+            el("b", { text: opName(entry.op) }),
+            ` in ${phaseName(entry.phase)}`,
+            el(
+              "span",
+              { class: "bound-chip" },
+              el("span", { class: `swatch ${boundClass(entry.bound)}` }),
+              entry.bound,
+            ),
+          ),
+          el(
+            "span",
+            { class: "won-value" },
+            el("b", { text: duration(entry.headroom_us) }),
+            ` of ${duration(entry.dur_us)}`,
+          ),
+        ),
+        bar,
+        advice ? el("p", { class: "advice", text: same ? `Same advice as for ${told.get(advice)}.` : advice }) : null,
+        el(
+          "p",
+          { class: "headroom-foot" },
+          `${percent(entry.headroom_us / totals.kernel_us)} of kernel time · at ${percent(entry.roof_fraction)} of its roof · `,
+          el("a", {
+            href: "#kernels",
+            text: `show ${counted(entry.kernels, "kernel")}`,
+            on: {
+              click: (event) => {
+                event.preventDefault();
+                show(filter);
+              },
+            },
+          }),
+        ),
+      );
+    }),
+  );
+  if (!entries.length)
+    byId("headroom-list").replaceWith(el("p", { text: "No kernel has a known cost, so no headroom can be computed." }));
 }

@@ -22,6 +22,8 @@ from .kernel_tables import ROOF, table
         ({"bytes_read": 2e7}, "memory", 2.0),  # above the roof: evidence, not clipped
         ({"flops": 1e7, "bytes_read": 1e6, "dur_us": 20.0}, "memory", 0.5),  # equal times count as memory
         ({"phase": "communication", "flops": math.nan}, "communication", None),
+        ({"kind": "memcpy", "name": "Memcpy HtoD (Pinned -> Device)", "bytes_read": 1e6}, "unknown", None),
+        ({"kind": "memcpy", "name": "Memcpy DtoD (Device -> Device)", "bytes_read": 8e6}, "memory", 0.8),
         ({"flops": math.nan, "bytes_read": math.nan}, "unknown", None),
         ({"flops": 1e9, "dtype": "fp64"}, "unknown", None),  # no such peak is known
     ],

@@ -203,8 +203,8 @@ def _step(rng: np.random.Generator, hostile: bool) -> list[Kernel]:
                           "none", "unknown"))  # fmt: skip
     for chunk in range(7):
         numel = 76961152 / 7
-        kernels.append(Kernel("aten::_fused_adamw_", "void multi_tensor_apply_kernel<TensorListMetadata<4>, FusedAdamMath>",
-                              "optimizer", 12 * numel, 16 * numel, 12 * numel, 0.56, "", f"chunk {chunk}", "fp32"))  # fmt: skip
+        kernels.append(Kernel("aten::_fused_adamw_", "multi_tensor_apply<FusedAdamMath>", "optimizer", 12 * numel,
+                              16 * numel, 12 * numel, 0.56, "", f"chunk {chunk}", "fp32"))  # fmt: skip
     kernels.append(Kernel("custom::rope", "triton_rope_kernel_0d1d2d", "forward", math.nan, math.nan, math.nan, 85.0,
                           "encoder.block.0.layer.0.SelfAttention", "[32,512,512]", "bf16", "vector", "forward",
                           "unknown"))  # fmt: skip

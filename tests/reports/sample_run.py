@@ -69,7 +69,7 @@ def _device() -> dict[str, Any]:
         "unified_memory": True,
         "roof_used": "measured",
         "roofs": [
-            {"source": "spec", "bandwidth_gbs": 204.8, "launch_floor_us": 4.0, "note": "MAXN, GPU 1.30 GHz, EMC 3.20 GHz",
+            {"source": "spec", "bandwidth_gbs": 204.8, "launch_floor_us": 4.0, "note": "MAXN, EMC 3.20 GHz",
              "peaks_gflops": peaks(1.0)},
             {"source": "measured", "bandwidth_gbs": 184.0, "launch_floor_us": 4.0,
              "note": "copy 184 GB/s, matmul 4096³ per dtype, GPU 1.30 GHz", "peaks_gflops": peaks(0.873)},
@@ -98,8 +98,8 @@ def summary(kernels: pd.DataFrame, phases: pd.DataFrame, steps: int) -> dict[str
         "answer": {
             "headline": "Memory bandwidth holds this step: 61 % of kernel time runs along the memory roof.",
             "details": [
-                "Most could be won in softmax (forward and backward): a fused attention kernel saves up to 38 ms a step.",
-                "The optimizer takes 9 % of the step on the device; the 91 % a closure-style timer shows is an artefact.",
+                "Most could be won in softmax: a fused attention kernel saves up to 38 ms a step.",
+                "The optimizer takes 9 % of the step; the 91 % a closure-style timer shows are an artefact.",
                 "The GPU waits for the host during 11 % of the step.",
             ],
         },
@@ -124,8 +124,8 @@ def summary(kernels: pd.DataFrame, phases: pd.DataFrame, steps: int) -> dict[str
             "verdict": "Artefact: opt.step() takes 9 % of the step on the device. An unsynchronised timer says 87 %, "
             "because it waits there for the whole queue.",
         },
-        "alignment": {"ok": True, "message": "every profiled op was matched with a recorded one",
-                      "steps": [{"step": step, "recorded": 1432, "profiled": 1432, "matched": 1432} for step in range(steps)]},
+        "alignment": {"ok": True, "message": "every profiled op was matched with a recorded one", "steps": [
+                      {"step": n, "recorded": 1432, "profiled": 1432, "matched": 1432} for n in range(steps)]},
         "warnings": ["The board runs in MAXN without jetson_clocks: clocks may drift by a few percent."],
     }  # fmt: skip
 
