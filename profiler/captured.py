@@ -14,7 +14,7 @@ from .costs import price
 from .costs.cost import flatten
 from .environment import describe_environment, describe_torch
 from .ops import OpRecord
-from .phase_table import busy_and_idle
+from .findings.phase_table import busy_and_idle
 from .roofline import classify
 from .run import Run
 from .summary import Context, summarize

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from .answer import answer, timing_verdict
+from .findings.answer import answer, timing_verdict
 from .environment import describe_environment
-from .headroom import bound_shares, rank_headroom
-from .ledger import coverage_ledger
-from .optimizer_step import drill_down
-from .phase_table import phase_table
+from .findings.headroom import bound_shares, rank_headroom
+from .findings.ledger import coverage_ledger
+from .findings.optimizer_step import drill_down
+from .findings.phase_table import phase_table
 from .run import Run
 from .schema import SCHEMA_VERSION
 

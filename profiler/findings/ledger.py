@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from .schema import PROVENANCES
+from ..schema import PROVENANCES
 
 #: How many ops without a price are named.
 NAMED_UNKNOWN_OPS = 10

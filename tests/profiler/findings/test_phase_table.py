@@ -2,11 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeroof.profiler.phase_table import busy_and_idle, phase_table
+from edgeroof.profiler.findings.phase_table import busy_and_idle, phase_table
 from edgeroof.profiler.roofline import classify
 from edgeroof.profiler.timing import StepTiming
 
-from .kernel_tables import ROOF, table
+from ..kernel_tables import ROOF, table
 
 
 def test_gaps_are_booked_on_the_kernel_that_ends_them() -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .costs import matmul
-from .roofline import ROOF_FRACTION_FLOOR
+from ..costs import matmul
+from ..roofline import ROOF_FRACTION_FLOOR
 
 #: From this fraction of the roof on, only moving fewer bytes or doing less arithmetic can help.
 NEAR_ROOF = 0.75

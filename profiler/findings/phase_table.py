@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from .schema import PHASE_COLUMNS, PHASES
+from ..schema import PHASE_COLUMNS, PHASES
 
 if TYPE_CHECKING:
-    from .timing import StepTiming
+    from ..timing import StepTiming
 
 
 def busy_and_idle(kernels: pd.DataFrame) -> pd.DataFrame:

@@ -26,8 +26,8 @@ def answer(bounds: list[dict[str, Any]], headroom: list[dict[str, Any]], phases:
     """The ``answer`` entry of ``run.json``.
 
     Args:
-        bounds: from :func:`~edgeroof.profiler.headroom.bound_shares`.
-        headroom: from :func:`~edgeroof.profiler.headroom.rank_headroom`.
+        bounds: from :func:`~edgeroof.profiler.findings.headroom.bound_shares`.
+        headroom: from :func:`~edgeroof.profiler.findings.headroom.rank_headroom`.
         phases: the phase table.
     """
     if not bounds:

@@ -4,16 +4,16 @@ import math
 
 import pytest
 
-from edgeroof.profiler.advice import advise
-from edgeroof.profiler.answer import answer, timing_verdict
-from edgeroof.profiler.headroom import bound_shares, rank_headroom
-from edgeroof.profiler.ledger import coverage_ledger
-from edgeroof.profiler.optimizer_step import drill_down
-from edgeroof.profiler.phase_table import phase_table
+from edgeroof.profiler.findings.advice import advise
+from edgeroof.profiler.findings.answer import answer, timing_verdict
+from edgeroof.profiler.findings.headroom import bound_shares, rank_headroom
+from edgeroof.profiler.findings.ledger import coverage_ledger
+from edgeroof.profiler.findings.optimizer_step import drill_down
+from edgeroof.profiler.findings.phase_table import phase_table
 from edgeroof.profiler.roofline import classify
 from edgeroof.profiler.timing import StepTiming
 
-from .kernel_tables import ROOF, table
+from ..kernel_tables import ROOF, table
 
 UNKNOWN = {"flops": math.nan, "bytes_read": math.nan, "bytes_written": math.nan, "provenance": "unknown"}
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from .advice import advise
-from .schema import BOUNDS
+from ..schema import BOUNDS
 
 #: Length of the ranking.
 RANKED_GROUPS = 10
