@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from .findings.answer import answer, timing_verdict
 from .environment import describe_environment
+from .findings.answer import answer, timing_verdict
 from .findings.headroom import bound_shares, rank_headroom
 from .findings.ledger import coverage_ledger
 from .findings.optimizer_step import drill_down

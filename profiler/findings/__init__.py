@@ -1,1 +1,1 @@
-"""What a classified kernel table says: coverage, bounds, headroom, phases, the optimizer step, and the answer in words."""
+"""What a classified kernel table says: coverage, bounds, headroom, phases, the optimizer step, and the answer."""

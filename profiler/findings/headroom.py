@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from .advice import advise
 from ..schema import BOUNDS
+from .advice import advise
 
 #: Length of the ranking.
 RANKED_GROUPS = 10

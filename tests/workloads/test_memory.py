@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from edgeroof.errors import OutOfMemoryError
 from edgeroof.workloads import ClientConfig, build_client_step, client, memory
@@ -114,3 +119,33 @@ def test_a_batch_that_cannot_fit_is_refused_on_a_cpu(monkeypatch):
 
 def test_what_fits_is_built():
     assert build_client_step(ClientConfig(**TINY)).batches
+
+
+REAL_FAILURE = """
+import resource, psutil
+from edgeroof.errors import OutOfMemoryError
+from edgeroof.workloads import ClientConfig, build_client_step
+
+config = ClientConfig(model="tiny", batch_size=512, source_length=256, target_length=32)
+step = build_client_step(config, check_memory=False)
+room = psutil.Process().memory_info().vms + 600_000_000
+resource.setrlimit(resource.RLIMIT_AS, (room, room))
+try:
+    step.run(step.batches[0])
+except OutOfMemoryError as error:
+    print(error)
+"""
+
+
+def test_a_real_failure():
+    result = subprocess.run([sys.executable, "-c", REAL_FAILURE], capture_output=True, text=True, check=True)
+    found = re.search(r"a batch of 512 does not fit in the memory of cpu; a batch size of (\d+) should", result.stdout)
+    assert found, result.stdout
+    assert 5 < int(found[1]) < 70  # one example takes 9 MB, and 600 MB are there
+
+
+def test_fake_tensors_need_no_memory():
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        step = build_client_step(ClientConfig(model="large", optimizer="adamw-fused"), check_memory=False)
+        assert step.run(step.batches[0]).loss.shape == ()
+    assert all(isinstance(parameter, FakeTensor) for parameter in step.model.parameters())
