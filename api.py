@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import DeviceError
+from .errors import DeviceError, WorkloadError
 
 if TYPE_CHECKING:
     from .profiler.capture import CaptureOptions, Progress
@@ -43,10 +43,15 @@ def check_config(**config: Any) -> None:
 
     Raises:
         UsageError: a value makes no sense.
+        WorkloadError: the data file is missing.
     """
     from .workloads.client_config import ClientConfig
+    from .workloads.huggingface import resolve_model
 
-    ClientConfig(device="cuda", **config)  # what only a CPU cannot do is told once the device is known
+    settings = ClientConfig(device="cuda", **config)  # what only a CPU cannot do is told once the device is known
+    resolve_model(settings.model)
+    if settings.data is not None and not Path(settings.data).exists():
+        raise WorkloadError(f"no such data file: {settings.data}")
 
 
 def profile(

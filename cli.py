@@ -28,6 +28,9 @@ app = typer.Typer(
     epilog="Start with: [bold]edgeroof profile --model small[/bold]    Something amiss? [bold]edgeroof doctor[/bold]",
 )
 
+INTERRUPTED = "interrupted; nothing half-written was left behind"
+INTERRUPTED_CODE = 130
+
 Device = Annotated[str, typer.Option(help="auto, cpu, or a name from `edgeroof devices`")]
 Out = Annotated[Path | None, typer.Option(help="folder for the run; by default a new one under runs/")]
 Json = Annotated[bool, typer.Option("--json", help="print the summary as JSON, nothing else")]
@@ -196,11 +199,11 @@ def main() -> None:
 def run_command(arguments: list[str], debug: bool = False) -> int:
     """Run one command line and return its exit code: 0, 1 for errors, 2 for usage, 130 when interrupted."""
     try:
-        app(arguments, standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
+        # Typer turns an interrupt, and any other early exit, into the exit code that it returns.
+        code = app(arguments, standalone_mode=False) or 0
+        return _fail(INTERRUPTED, code, debug) if code == INTERRUPTED_CODE else int(code)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        return _fail("interrupted; nothing half-written was left behind", 130, debug)
+        return _fail(INTERRUPTED, INTERRUPTED_CODE, debug)
     except click.UsageError as error:
         return _fail(f"{error.format_message()} (see edgeroof --help)", UsageError.exit_code, debug)
     except EdgeroofError as error:
@@ -213,7 +216,6 @@ def run_command(arguments: list[str], debug: bool = False) -> int:
     except Exception as error:
         hint = "this is a bug in edgeroof; run again with --debug for the traceback"
         return _fail(f"{type(error).__name__}: {error} - {hint}", 1, debug)
-    return 0
 
 
 def _fail(message: str, code: int, debug: bool) -> int:

@@ -339,7 +339,7 @@ def _what_is_missing(trace: Trace, prices: Sequence[Price]) -> list[str]:
     lists = sorted({price.op for price in prices if price.lost_list})
     if lists:
         missing.append(
-            f"{', '.join(lists)} take tensor lists whose shapes or types the trace lacks (torch drops the shapes of more "
-            "than 30 tensors, and before 2.1 of all lists), so they are unpriced"
+            f"{', '.join(lists)} take tensor lists whose shapes or types the trace lacks (torch drops the shapes of "
+            "more than 30 tensors, and before 2.1 of all lists), so they are unpriced"
         )
     return missing

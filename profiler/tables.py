@@ -216,5 +216,6 @@ def _categorical(codes: np.ndarray, names: Sequence[str]) -> pd.Categorical:
     """Codes into ``names`` as a categorical of only those names that occur."""
     import pandas as pd
 
-    used, compact = np.unique(codes, return_inverse=True)
-    return pd.Categorical.from_codes(compact, [names[i] for i in used.tolist()])
+    used = np.bincount(codes, minlength=len(names)) > 0
+    compact = np.cumsum(used) - 1
+    return pd.Categorical.from_codes(compact[codes], [name for name, keep in zip(names, used.tolist()) if keep])

@@ -1,0 +1,1 @@
+"""Suites of the A/B lab: what is compared, on which problems, and how each provider is checked."""
