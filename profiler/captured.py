@@ -13,8 +13,8 @@ from .capture import Capture
 from .costs import price
 from .costs.cost import flatten
 from .environment import describe_environment, describe_torch
-from .ops import OpRecord
 from .findings.phase_table import busy_and_idle
+from .ops import OpRecord
 from .roofline import classify
 from .run import Run
 from .summary import Context, summarize

@@ -52,7 +52,8 @@ A run folder holds three tables and one summary. Everything that reads or writes
 
 Durations in the summary are per profiled step. In an imported trace ``workload``, ``metrics``, ``timing`` and
 ``alignment`` are null; ``value`` of MFU and HFU is null with a ``reason`` where no peak is known, and ``passes`` where
-visits to the parameters could not be counted. ``profiled_steps`` is the number of steps that were recognised (1 when none were).
+visits to the parameters could not be counted. ``profiled_steps`` is the number of steps that were recognised, 1 when
+none were.
 """
 
 from __future__ import annotations
