@@ -83,10 +83,11 @@ def main() -> None:
         for name, (python, program) in pythons.items():
             result = _run(python, program, trace)
             results[name].append(result)
+            above = (result["peak"] - result["baseline"]) / 1e6
             print(
-                f"  run {run + 1} {name:8}  {result['seconds']:6.3f} s (CPU {result['cpu_seconds']:.3f} s)  {size / 1e6 / result['seconds']:6.1f} MB/s  "
-                f"process {result['process']:5.2f} s  peak {result['peak'] / 1e6:5.0f} MB "
-                f"({(result['peak'] - result['baseline']) / 1e6:.0f} MB above imports)"
+                f"  run {run + 1} {name:8}  {result['seconds']:6.3f} s (CPU {result['cpu_seconds']:.3f} s)  "
+                f"{size / 1e6 / result['seconds']:6.1f} MB/s  process {result['process']:5.2f} s  "
+                f"peak {result['peak'] / 1e6:5.0f} MB ({above:.0f} MB above imports)"
             )
     failures = _summarise(results, size)
     sys.exit(3 if failures and options.check else 0)

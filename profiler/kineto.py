@@ -28,6 +28,8 @@ except ImportError:
     import gzip as _gzip  # type: ignore[no-redef]
     import zlib as _zlib  # type: ignore[no-redef]
 
+_DAMAGED: Any = (gzip.BadGzipFile, _zlib.error)
+
 #: A file that unpacks to more than this is refused, see :func:`read_events`.
 MAX_BYTES = 8 << 30
 #: Environment variable that replaces :data:`MAX_BYTES`.
@@ -133,7 +135,7 @@ def read_events(
         raise TraceError(f"{path} does not exist") from None
     except EOFError:
         raise TraceError(f"{path} is a truncated gzip file; copy or record the trace again") from None
-    except (gzip.BadGzipFile, _zlib.error) as error:
+    except _DAMAGED as error:
         raise TraceError(f"{path} is a damaged gzip file ({error}); copy or record the trace again") from None
     except OSError as error:
         raise TraceError(f"{path} cannot be read: {error.strerror or error}") from None
@@ -156,7 +158,7 @@ def _blocks(path: Path, limit: int, size: list[int]) -> Iterator[bytes]:
     """Unpacked blocks of the file; ``size`` is told how many bytes there were."""
     with open(path, "rb") as file:
         packed = file.peek(2)[:2] == b"\x1f\x8b"
-        source = cast(BinaryIO, _gzip.open(file)) if packed else file
+        source = cast(BinaryIO, _gzip.open(file)) if packed else file  # noqa: SIM115 - it does not own the file
         while block := source.read(_BLOCK):
             size[0] += len(block)
             if size[0] > limit:
@@ -238,6 +240,7 @@ def _events(array: bytes | memoryview, skipped: Counter[str]) -> list[Event]:
     """
     try:
         events: list[Event] = _tolerant(_decode_events, array)
+        # A trace writes all its times alike, so a sample tells.
         if any(type(event.ts) is float and abs(event.ts) > _EXACT_FLOAT_US for event in events[::64]):
             events = list(_tolerant(_decode_exact_events, array))
         return events

@@ -245,11 +245,11 @@ class _Collector:
         Raises:
             TraceError: there is nothing to attribute.
         """
-        if not self._host and not self._device:
-            raise TraceError(f"{path} holds no profile: none of its events is an op, a launch or a kernel")
         host = HostEvents(*_concatenated(self._host, _HOST_TYPES))
         device = DeviceEvents(*_concatenated(self._device, _DEVICE_TYPES))
         host = _take(host, (host.kind != LAUNCH) | np.isin(host.correlation, device.correlation))
+        if not len(host) and not len(device):
+            raise TraceError(f"{path} holds no profile: none of its events is an op, a launch or a kernel")
         start_ns = min(int(column.min()) for column in (host.start_ns, device.start_ns) if len(column))
         host.start_ns[:] -= start_ns
         device.start_ns[:] -= start_ns

@@ -39,7 +39,7 @@ def test_profile_writes_a_whole_run(profiled: Path) -> None:
     bytes_per_parameter = {entry["op"]: entry["bytes_per_parameter"] for entry in summary["optimizer"]["ops"]}
     assert bytes_per_parameter["aten::_fused_adamw_"] == 28.0
     assert "<script" in (profiled / "report.html").read_text()
-    assert json.loads(gzip.open(profiled / "trace.json.gz").read())["traceEvents"]
+    assert json.loads(gzip.decompress((profiled / "trace.json.gz").read_bytes()))["traceEvents"]
 
 
 def test_modules_and_phases_reach_the_kernel_table(profiled: Path) -> None:

@@ -74,7 +74,7 @@ def main() -> int:
     parser.add_argument("--dev", action="store_true", help="also install what tests and linters need")
     parser.add_argument("--torch", default=DEFAULT_TORCH, help="requirement to install where PyTorch is missing")
     options = parser.parse_args()
-    if sys.version_info < (3, 10):
+    if sys.version_info < (3, 10):  # noqa: UP036 - runs before anything has checked
         print(f"edgeroof needs Python 3.10 or newer; {sys.executable} is {platform.python_version()}", file=sys.stderr)
         return 1
     folder = options.folder.absolute()

@@ -29,7 +29,7 @@ def test_round_trip(run: Run, tmp_path: Path) -> None:
     again = load(saved.path)
     assert again.summary == run.summary
     pd.testing.assert_frame_equal(again.kernels, run.kernels, check_dtype=False, check_categorical=False)
-    assert json.loads(gzip.open(again.trace_path).read()) == {"traceEvents": []}
+    assert json.loads(gzip.decompress(again.trace_path.read_bytes())) == {"traceEvents": []}
     assert sorted(path.name for path in saved.path.iterdir()) == [
         "kernels.parquet", "ops.parquet", "phases.parquet", "report.html", "run.json", "trace.json.gz",
     ]  # fmt: skip

@@ -1,0 +1,492 @@
+"""The A/B lab: providers of one operation, checked, then timed against a base in one process.
+
+A :class:`Suite` declares an operation, its providers and its problems; :func:`run` checks every provider against the
+suite's reference, runs the base against itself for the noise, and then each provider against the base in ABBA order on
+the same tensors. What the times mean is decided in :mod:`.statistics` alone. A provider that is missing, wrong or
+fails is part of the result, with the reason, and is not timed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import EdgeroofError, UsageError
+from ..profiler.device import Device
+from .sampling import Pairs, Stopwatch, measure_pairs, one_call_seconds
+from .statistics import compare, floor_of, pairs_needed, spread
+
+SCHEMA_VERSION = 1
+
+#: Called with what is being done, the steps done and the steps in all.
+Progress = Callable[[str, int, int], None]
+
+
+class ProviderError(EdgeroofError):
+    """A provider cannot do what it said it could."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One size of an operation.
+
+    Attributes:
+        name: what the user types.
+        title: for people.
+        parameters: elements the operation works on.
+        tensors: in how many tensors they come.
+        dtype: of those tensors.
+        flops: arithmetic of one call, ``None`` when unknown.
+        floor_bytes: bytes any implementation at full precision has to move in one call, ``None`` when unknown.
+        unit: what does the arithmetic.
+    """
+
+    name: str
+    title: str
+    parameters: int
+    tensors: int
+    dtype: str = "fp32"
+    flops: float | None = None
+    floor_bytes: float | None = None
+    unit: str = "vector"
+
+
+@dataclass(frozen=True)
+class Check:
+    """Outcome of comparing a provider with the reference.
+
+    Attributes:
+        error: largest deviation, in the suite's measure.
+        tolerance: the largest allowed.
+        measure: what error is, in words.
+        detail: where the largest error was, or why there is none.
+    """
+
+    error: float
+    tolerance: float
+    measure: str = ""
+    detail: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is a number within the tolerance."""
+        return self.error <= self.tolerance
+
+
+@dataclass(frozen=True)
+class Work:
+    """A provider built for one problem, ready to be called again and again.
+
+    Attributes:
+        call: does the operation once; may return before the device is done.
+        bytes_moved: bytes one call moves by the provider's own count, ``None`` when unknown.
+        parts: after a call, the times of its named parts in µs.
+    """
+
+    call: Callable[[], object]
+    bytes_moved: float | None = None
+    parts: Callable[[], Mapping[str, float]] | None = None
+
+
+def _available(problem: Problem, device: str) -> str | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One implementation of the operation.
+
+    Attributes:
+        name: what the user types.
+        description: one line for people.
+        build: makes the work from a problem and the suite's inputs.
+        unavailable: why it cannot be used for a problem on a kind of device (``cpu``, ``cuda``); ``None`` if it can.
+        ours: whether it is edgeroof's own, and so what ``--fail-if-slower`` is about.
+    """
+
+    name: str
+    description: str
+    build: Callable[[Any, Any], Work]
+    unavailable: Callable[[Any, str], str | None] = _available
+    ours: bool = False
+
+
+@dataclass(frozen=True)
+class Suite:
+    """An operation with its providers, problems, inputs and reference.
+
+    Attributes:
+        name: what the user types.
+        operation: what is compared, in one line.
+        providers: in the order in which they are shown.
+        problems: by name.
+        defaults: names of the problems to run on each kind of device.
+        quick: the same for a quick look.
+        baseline: name of the provider that others are compared with by default.
+        inputs: makes the tensors that all providers of a problem work on: ``inputs(problem, device)``.
+        check: compares a provider with the reference on fresh random inputs: ``check(provider, problem, device, seed)``.
+        notes: what a reader of the results must know.
+    """
+
+    name: str
+    operation: str
+    providers: tuple[Provider, ...]
+    problems: Mapping[str, Any]
+    defaults: Mapping[str, tuple[str, ...]]
+    quick: Mapping[str, tuple[str, ...]]
+    baseline: str
+    inputs: Callable[[Any, str], Any]
+    check: Callable[[Provider, Any, str, int], Check]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long to measure; see :func:`~edgeroof.kernels.statistics.pairs_needed`."""
+
+    pairs: int = 30
+    seconds: float = 2.0
+    most_seconds: float = 30.0
+    most_pairs: int = 2000
+    warmup: int = 3
+    energy_seconds: float = 5.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What is read besides the times; every default reads nothing.
+
+    Attributes:
+        energy_meter: makes a context manager with ``reading`` afterwards, or is ``None``.
+        energy_reason: why there is no meter.
+        machine_state: clocks, temperature, power, throttling now, as name → text.
+        load: makes an object whose ``share()`` tells which part of the processors others used since it was made.
+        peak_memory: makes a context manager with ``bytes`` and ``what`` afterwards.
+        stopwatch: times one call.
+        synchronize: waits for the device.
+    """
+
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    energy_meter: Callable[[], Any] | None = None
+    energy_reason: str = "no energy meter was asked for"
+    machine_state: Callable[[], Mapping[str, str]] = dict
+    load: Callable[[], Any] | None = None
+    peak_memory: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+
+def choose_providers(suite: Suite, names: Sequence[str] | None, baseline: str | None) -> tuple[Provider, list[Provider]]:
+    """The base and the providers to compare with it.
+
+    Args:
+        suite: the suite.
+        names: providers to run; without any, all.
+        baseline: name of the base, ``None`` for the suite's.
+
+    Raises:
+        UsageError: a name is unknown.
+    """
+    known = {provider.name: provider for provider in suite.providers}
+    for name in (*(names or ()), *([baseline] if baseline else [])):
+        if name not in known:
+            raise UsageError(f"suite {suite.name} has no provider {name!r}; it has {', '.join(known)}")
+    base = known[baseline or suite.baseline]
+    wanted = names or list(known)
+    return base, [known[name] for name in dict.fromkeys(wanted) if name != base.name]
+
+
+def choose_problems(suite: Suite, names: Sequence[str] | None, kind: str, quick: bool = False) -> list[Any]:
+    """The problems to run: those named, or the suite's defaults for a kind of device.
+
+    Raises:
+        UsageError: a name is unknown.
+    """
+    chosen = names or (suite.quick if quick else suite.defaults)[kind]
+    for name in chosen:
+        if name not in suite.problems:
+            raise UsageError(f"suite {suite.name} has no problem {name!r}; it has {', '.join(suite.problems)}")
+    return [suite.problems[name] for name in dict.fromkeys(chosen)]
+
+
+def run(
+    suite: Suite,
+    problems: Sequence[Any],
+    device: Device,
+    *,
+    baseline: str | None = None,
+    providers: Sequence[str] | None = None,
+    settings: Settings | None = None,
+    instruments: Instruments | None = None,
+    on_progress: Progress = lambda what, done, total: None,
+) -> dict[str, Any]:
+    """Check and time the providers of a suite.
+
+    Args:
+        suite: what to compare.
+        problems: sizes to compare at, from :func:`choose_problems`.
+        device: this machine's device with its roofs.
+        baseline: name of the base.
+        providers: names to compare with it; without any, all.
+        settings: how long to measure.
+        instruments: clocks and meters; by default the host's clock alone.
+        on_progress: told what is being done.
+
+    Returns:
+        The JSON-ready result: ``suite``, ``operation``, ``baseline``, ``settings``, ``device``, ``machine`` and
+        ``problems``, each with the A/A run ``aa`` and one entry per provider in ``results``, raw samples included.
+
+    Raises:
+        UsageError: unknown names.
+        ProviderError: the base itself cannot be used, is wrong, or fails.
+    """
+    base, others = choose_providers(suite, providers, baseline)
+    lab = _Lab(suite, device, settings or Settings(), instruments or Instruments())
+    steps = len(problems) * (len(others) + 1)
+    found = []
+    for number, problem in enumerate(problems):
+
+        def progress(what: str, done: int, title: str = problem.name, first: int = number * (len(others) + 1)) -> None:
+            on_progress(f"{title}: {what}", first + done, steps)
+
+        found.append(lab.compare_all(problem, base, others, progress))
+    on_progress("done", steps, steps)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "ab",
+        "suite": suite.name,
+        "operation": suite.operation,
+        "notes": list(suite.notes),
+        "baseline": base.name,
+        "settings": dataclasses.asdict(lab.settings),
+        "device": device.describe(),
+        "problems": found,
+    }
+
+
+@dataclass(frozen=True)
+class _Lab:
+    """One session: the same device, settings and instruments for every problem and provider."""
+
+    suite: Suite
+    device: Device
+    settings: Settings
+    instruments: Instruments
+
+    def compare_all(
+        self, problem: Any, base: Provider, others: Sequence[Provider], progress: Callable[[str, int], None]
+    ) -> dict[str, Any]:
+        """Base against itself, then every other provider against the base."""
+        progress(f"{base.name} against itself", 0)
+        reason = base.unavailable(problem, self.device.kind)
+        if reason:
+            raise ProviderError(f"the base {base.name} cannot be used on {self.device.kind}: {reason}; choose another")
+        check = self.suite.check(base, problem, self.device.kind, self.settings.seed)
+        if not check.passed:
+            raise ProviderError(f"the base {base.name} is wrong: {_wrong(check)}; choose another with --baseline")
+        inputs = self.suite.inputs(problem, self.device.kind)
+        try:
+            work, peak = self._prepared(base, problem, inputs)
+        except RuntimeError as error:
+            raise ProviderError(f"the base {base.name} failed on {problem.name}: {_first_line(error)}") from error
+        self.instruments.stopwatch.choose_flush(self._working_set(problem, work))
+        same = self._same_against_same(problem, base, work, inputs)
+        floors = {key: floor_of(compare(pairs.base, pairs.other)) for key, pairs in same.items()}
+        results = [self._base_entry(problem, base, work, check, same, peak)]
+        for number, provider in enumerate(others, 1):
+            progress(provider.name, number)
+            results.append(self._against(problem, work, provider, inputs, floors))
+        return {
+            **_describe(problem),
+            "working_set_bytes": self._working_set(problem, work),
+            "cache": self.instruments.stopwatch.cache,
+            "aa": _comparisons(same),
+            "results": results,
+        }
+
+    def _same_against_same(self, problem: Any, base: Provider, work: Work, inputs: Any) -> dict[str, Pairs]:
+        """The noise: two instances of the base, so that their places in memory differ as other providers' do."""
+        try:
+            second, _ = self._prepared(base, problem, inputs)
+        except RuntimeError as error:
+            raise ProviderError(f"the base {base.name} failed on {problem.name}: {_first_line(error)}") from error
+        return self._pairs(work, second)
+
+    def _against(
+        self, problem: Any, base: Work, provider: Provider, inputs: Any, floors: Mapping[str, float]
+    ) -> dict[str, Any]:
+        entry: dict[str, Any] = {"provider": provider.name, "description": provider.description, "ours": provider.ours}
+        reason = provider.unavailable(problem, self.device.kind)
+        if reason:
+            return entry | {"status": "unavailable", "reason": reason}
+        try:
+            check = self.suite.check(provider, problem, self.device.kind, self.settings.seed)
+            entry |= _checked(check)
+            if not check.passed:
+                return entry | {"status": "wrong", "reason": _wrong(check)}
+            work, peak = self._prepared(provider, problem, inputs)
+            before = self.instruments.machine_state()
+            others = self.instruments.load() if self.instruments.load else None
+            pairs = self._pairs(base, work)
+            share = others.share() if others else None
+            state = {"before": dict(before), "after": dict(self.instruments.machine_state()), "others": share}
+            energy = self._energy(work)
+        except Exception as error:  # a provider may raise anything; the others must still be measured
+            self._release()
+            return entry | {"status": "failed", "reason": f"{type(error).__name__}: {_first_line(error)}"}
+        entry |= {"status": "measured", "peak_bytes": peak, "energy": energy, "state": state}
+        entry |= _comparisons(pairs, floors) | self._placed(problem, work, pairs)
+        entry["samples"] = {key: series.describe() for key, series in pairs.items()}
+        del work
+        self._release()
+        return entry
+
+    def _base_entry(
+        self, problem: Any, base: Provider, work: Work, check: Check, same: Mapping[str, Pairs], peak: int | None
+    ) -> dict[str, Any]:
+        entry: dict[str, Any] = {"provider": base.name, "description": base.description, "ours": base.ours}
+        entry |= {"status": "baseline", **_checked(check), "peak_bytes": peak, "energy": self._energy(work)}
+        state = dict(self.instruments.machine_state())
+        own = {key: Pairs(series.base, series.base) for key, series in same.items()}
+        entry |= {"state": {"before": state, "after": state, "others": None}} | self._placed(problem, work, own)
+        return entry | {"samples": {key: series.describe() for key, series in same.items()}}
+
+    def _prepared(self, provider: Provider, problem: Any, inputs: Any) -> tuple[Work, int | None]:
+        """Build and warm up; the peak of memory over what was there before, in bytes, is that of both."""
+        self._release()
+        with self.instruments.peak_memory() as before:
+            pass
+        with self.instruments.peak_memory() as after:
+            work = provider.build(problem, inputs)
+            for _ in range(self.settings.warmup):
+                work.call()
+            self.instruments.stopwatch.synchronize()
+        known = after is not None and after.bytes is not None and before.bytes is not None
+        return work, max(0, after.bytes - before.bytes) if known else None
+
+    def _pairs(self, base: Work, other: Work) -> dict[str, Pairs]:
+        watch = self.instruments.stopwatch
+        each = one_call_seconds(base, watch) + one_call_seconds(other, watch)
+        count = pairs_needed(
+            each,
+            pairs=self.settings.pairs,
+            seconds=self.settings.seconds,
+            most_seconds=self.settings.most_seconds,
+            most_pairs=self.settings.most_pairs,
+        )
+        return measure_pairs(base, other, count, watch)
+
+    def _energy(self, work: Work) -> dict[str, Any]:
+        """Energy of one call, from calls back to back; the meter's own note says when the window is short."""
+        seconds = self.settings.energy_seconds
+        if self.instruments.energy_meter is None or seconds <= 0:
+            reason = self.instruments.energy_reason if self.instruments.energy_meter is None else "not asked for"
+            return {"available": False, "reason": reason}
+        watch, meter = self.instruments.stopwatch, self.instruments.energy_meter()
+        calls = max(1, round(seconds / max(one_call_seconds(work, watch), 1e-6)))
+        with meter:
+            for _ in range(calls):
+                work.call()
+            watch.synchronize()
+        if meter.reading is None:
+            return {"available": False, "reason": meter.reason or "the meter gave no reading"}
+        reading = meter.reading
+        return {
+            "available": True,
+            "joules_per_call": reading.joules / calls,
+            "mean_w": reading.mean_w,
+            "seconds": reading.seconds,
+            "calls": calls,
+            "domain": meter.domain,
+            "method": meter.method,
+            "note": reading.note,
+        }
+
+    def _placed(self, problem: Any, work: Work, pairs: Mapping[str, Pairs]) -> dict[str, Any]:
+        """A provider's own times, and where they lie under the device's roof."""
+        times = {key: spread(series.other) for key, series in pairs.items()}
+        seconds = times.get("device", times["wall"])["median"] * 1e-6
+        roof = self.device.roof
+        moved = work.bytes_moved
+        floor_s = None if problem.floor_bytes is None else problem.floor_bytes / roof.bandwidth
+        return {
+            "times_us": times,
+            "bytes_moved": moved,
+            "bytes_per_parameter": None if moved is None else moved / problem.parameters,
+            "gbs": None if moved is None else moved / seconds / 1e9,
+            "gflops": None if problem.flops is None else problem.flops / seconds / 1e9,
+            "intensity": problem.flops / moved if moved and problem.flops is not None else None,
+            "roof_fraction": self._roof_fraction(problem, moved, seconds),
+            "floor_fraction": None if floor_s is None else floor_s / seconds,
+        }
+
+    def _roof_fraction(self, problem: Any, moved: float | None, seconds: float) -> float | None:
+        """Time at the roof (memory or arithmetic, whichever is longer) over the time taken."""
+        if moved is None:
+            return None
+        peak = self.device.roof.peak(problem.dtype, problem.unit)
+        compute_s = problem.flops / peak.flops_per_s if peak and problem.flops else 0.0
+        return max(moved / self.device.roof.bandwidth, compute_s) / seconds
+
+    def _working_set(self, problem: Any, work: Work) -> float | None:
+        """Bytes that one call touches, each once at most: what the caches would have to hold."""
+        return work.bytes_moved if problem.floor_bytes is None else problem.floor_bytes
+
+    def _release(self) -> None:
+        gc.collect()
+        if self.device.kind == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()
+
+
+def _describe(problem: Any) -> dict[str, Any]:
+    keys = ("name", "title", "parameters", "tensors", "dtype", "flops", "floor_bytes")
+    return {key: getattr(problem, key) for key in keys}
+
+
+def _checked(check: Check) -> dict[str, Any]:
+    return {"error": check.error, "tolerance": check.tolerance, "error_measure": check.measure}
+
+
+def _wrong(check: Check) -> str:
+    return f"error {check.error:.3g}, allowed {check.tolerance:.3g} ({check.measure}){': ' if check.detail else ''}{check.detail}"
+
+
+def _comparisons(pairs: Mapping[str, Pairs], floors: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """``comparisons`` by clock (wall, device, a part's name), and the verdict, which is the wall clock's."""
+    found = {
+        key: compare(series.base, series.other, *([floors[key]] if floors else [])).describe()
+        for key, series in pairs.items()
+    }
+    return {"comparisons": found, "verdict": found["wall"]["verdict"]}
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else "no message"
+
+
+def failures(result: Mapping[str, Any], named: Sequence[str] | None = None) -> list[str]:
+    """What ``--fail-if-slower`` is about, in words; empty when the gate is passed.
+
+    Args:
+        result: of :func:`run`.
+        named: providers that the user named; without any, edgeroof's own are judged.
+    """
+    judged, problems = 0, []
+    for problem in result["problems"]:
+        for entry in problem["results"]:
+            if not (entry["provider"] in named if named else entry["ours"]) or entry["status"] == "baseline":
+                continue
+            judged += entry["status"] == "measured"
+            if entry["status"] in ("wrong", "failed"):
+                problems.append(f"{entry['provider']} is {entry['status']} on {problem['name']}: {entry['reason']}")
+            elif entry.get("verdict") == "SLOWER":
+                problems.append(f"{entry['provider']} is slower than {result['baseline']} on {problem['name']}")
+    if not judged and not problems:
+        problems.append("no provider that --fail-if-slower is about could be measured")
+    return problems
