@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -76,6 +77,11 @@ class Check:
         """Whether the error is a number within the tolerance."""
         return self.error <= self.tolerance
 
+    @property
+    def severity(self) -> float:
+        """How much of its tolerance the error takes; an error that is no number is worse than any number."""
+        return self.error / self.tolerance if math.isfinite(self.error) else math.inf
+
 
 @dataclass(frozen=True)
 class Work:
@@ -85,11 +91,13 @@ class Work:
         call: does the operation once; may return before the device is done.
         bytes_moved: bytes one call moves by the provider's own count, ``None`` when unknown.
         parts: after a call, the times of its named parts in µs.
+        verify: makes the first call and compares its outcome with the reference, at the problem's full size.
     """
 
     call: Callable[[], object]
     bytes_moved: float | None = None
     parts: Callable[[], Mapping[str, float]] | None = None
+    verify: Callable[[], Check] | None = None
 
 
 def _available(problem: Problem, device: str) -> str | None:
@@ -284,14 +292,14 @@ class _Lab:
         reason = base.unavailable(problem, self.device.kind)
         if reason:
             raise ProviderError(f"the base {base.name} cannot be used on {self.device.kind}: {reason}; choose another")
-        check = self.suite.check(base, problem, self.device.kind, self.settings.seed)
-        if not check.passed:
-            raise ProviderError(f"the base {base.name} is wrong: {_wrong(check)}; choose another with --baseline")
         inputs = self.suite.inputs(problem, self.device.kind)
         try:
-            work, peak = self._prepared(base, problem, inputs)
+            check = self.suite.check(base, problem, self.device.kind, self.settings.seed)
+            work, peak, check = self._prepared(base, problem, inputs, check)
         except RuntimeError as error:
             raise ProviderError(f"the base {base.name} failed on {problem.name}: {_first_line(error)}") from error
+        if not check.passed:
+            raise ProviderError(f"the base {base.name} is wrong: {_wrong(check)}; choose another with --baseline")
         self.instruments.stopwatch.choose_flush(self._working_set(problem, work))
         same = self._same_against_same(problem, base, work, inputs)
         floors = {key: floor_of(compare(pairs.base, pairs.other)) for key, pairs in same.items()}
@@ -310,7 +318,7 @@ class _Lab:
     def _same_against_same(self, problem: Any, base: Provider, work: Work, inputs: Any) -> dict[str, Pairs]:
         """The noise: two instances of the base, so that their places in memory differ as other providers' do."""
         try:
-            second, _ = self._prepared(base, problem, inputs)
+            second, _, _ = self._prepared(base, problem, inputs)
         except RuntimeError as error:
             raise ProviderError(f"the base {base.name} failed on {problem.name}: {_first_line(error)}") from error
         return self._pairs(work, second)
@@ -324,10 +332,11 @@ class _Lab:
             return entry | {"status": "unavailable", "reason": reason}
         try:
             check = self.suite.check(provider, problem, self.device.kind, self.settings.seed)
+            if check.passed:
+                work, peak, check = self._prepared(provider, problem, inputs, check)
             entry |= _checked(check)
             if not check.passed:
                 return entry | {"status": "wrong", "reason": _wrong(check)}
-            work, peak = self._prepared(provider, problem, inputs)
             before = self.instruments.machine_state()
             others = self.instruments.load() if self.instruments.load else None
             pairs = self._pairs(base, work)
@@ -354,18 +363,29 @@ class _Lab:
         entry |= {"state": {"before": state, "after": state, "others": None}} | self._placed(problem, work, own)
         return entry | {"samples": {key: series.describe() for key, series in same.items()}}
 
-    def _prepared(self, provider: Provider, problem: Any, inputs: Any) -> tuple[Work, int | None]:
-        """Build and warm up; the peak of memory over what was there before, in bytes, is that of both."""
+    def _prepared(
+        self, provider: Provider, problem: Any, inputs: Any, check: Check | None = None
+    ) -> tuple[Work, int | None, Check]:
+        """Build, verify and warm up a work.
+
+        Returns:
+            The work; the peak of memory in bytes over what was there before, without the verification; and the worse of
+            ``check`` and the verification. A work that is wrong is not warmed up.
+        """
         self._release()
         with self.instruments.peak_memory() as before:
             pass
-        with self.instruments.peak_memory() as after:
+        with self.instruments.peak_memory() as building:
             work = provider.build(problem, inputs)
-            for _ in range(self.settings.warmup):
+        verified = work.verify() if work.verify else Check(0.0, 1.0)
+        worse = verified if check is None or not verified.passed or verified.severity > check.severity else check
+        with self.instruments.peak_memory() as running:
+            for _ in range(self.settings.warmup if worse.passed else 0):
                 work.call()
             self.instruments.stopwatch.synchronize()
-        known = after is not None and after.bytes is not None and before.bytes is not None
-        return work, max(0, after.bytes - before.bytes) if known else None
+        peaks = [probe.bytes for probe in (building, running) if probe is not None and probe.bytes is not None]
+        known = before is not None and before.bytes is not None and peaks
+        return work, max(0, max(peaks) - before.bytes) if known else None, worse
 
     def _pairs(self, base: Work, other: Work) -> dict[str, Pairs]:
         watch = self.instruments.stopwatch

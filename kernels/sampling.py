@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CACHES_TO_FLUSH = 4
 
 
-class Callable_(Protocol):
+class Timed(Protocol):
     """What the stopwatch needs of a work."""
 
     @property
@@ -78,7 +78,7 @@ class Stopwatch:
         else:
             self.cache = "warm"
 
-    def time(self, work: Callable_) -> dict[str, float]:
+    def time(self, work: Timed) -> dict[str, float]:
         """One call's times in µs: ``wall``, ``device`` where that differs, and the call's parts."""
         if self._flush:
             self._flush()
@@ -106,7 +106,7 @@ def cuda_stopwatch(cache_bytes: int | None) -> Stopwatch:
     return Stopwatch(device=CudaClock(), cache_bytes=cache_bytes, flush=buffer.zero_)
 
 
-def measure_pairs(base: Callable_, other: Callable_, count: int, watch: Stopwatch) -> dict[str, Pairs]:
+def measure_pairs(base: Timed, other: Timed, count: int, watch: Stopwatch) -> dict[str, Pairs]:
     """Time ``count`` pairs in ABBA order.
 
     Returns:
@@ -128,7 +128,7 @@ def measure_pairs(base: Callable_, other: Callable_, count: int, watch: Stopwatc
     return found
 
 
-def one_call_seconds(work: Callable_, watch: Stopwatch) -> float:
+def one_call_seconds(work: Timed, watch: Stopwatch) -> float:
     """How long a call takes, the shorter of two."""
     return min(watch.time(work)["wall"] for _ in range(2)) * 1e-6
 

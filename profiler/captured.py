@@ -14,6 +14,7 @@ from .costs import price
 from .costs.cost import flatten
 from .environment import describe_environment, describe_torch
 from .findings.phase_table import busy_and_idle
+from .findings.words import percent
 from .ops import OpRecord
 from .roofline import classify
 from .run import Run
@@ -148,7 +149,7 @@ def _describe(alignments: Sequence[Alignment]) -> dict[str, Any]:
     leftovers = Counter(
         name for alignment in alignments for name in (*alignment.only_recorded, *alignment.only_profiled)
     )
-    message = f"{100 * worst:.1f} % of the profiled ops found their record"
+    message = f"{percent(worst, 1)} of the profiled ops found their record"
     if leftovers:
         message += "; left over: " + ", ".join(f"{name} ×{count}" for name, count in leftovers.most_common(5))
     return {

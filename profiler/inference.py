@@ -69,7 +69,7 @@ def infer_record(
         dims = _decode_lists(signature.dims)
         strides = _decode_lists(signature.strides) if signature.strides else []
         concrete = _decode_strings(signature.concrete) if signature.concrete else None
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return None
     list_dtype = _list_dtype(types, kernel_name) if not _LIST_TYPES.isdisjoint(types) else None
     args = [
@@ -179,7 +179,7 @@ def input_shapes(signature: Signature) -> tuple[tuple[int, ...] | None, ...]:
     """Recorded shapes of an op's inputs; ``None`` for those that are not a single tensor."""
     try:
         types, dims = _decode_strings(signature.types), _decode_lists(signature.dims)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return ()
     return tuple(tuple(sizes) if kind in DTYPES and _is_integers(sizes) else None for kind, sizes in zip(types, dims))
 

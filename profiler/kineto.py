@@ -266,6 +266,8 @@ def _tolerant(decode: Callable[[bytes | memoryview], Any], text: bytes | memoryv
         return decode(text)
     except msgspec.ValidationError:
         raise
+    except RecursionError:
+        raise msgspec.DecodeError("nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         return decode(_NON_FINITE.sub(rb"\1null", bytes(text).decode("utf-8", "replace").encode()))
 
@@ -289,7 +291,7 @@ def _read_whole(path: Path, text: bytes, consume: Callable[[list[Event]], None],
             document = _tolerant(_decode_document, text)
     except msgspec.ValidationError as error:
         raise TraceError(f"{path} is JSON but not a Kineto trace: {error}") from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except msgspec.DecodeError as error:
         what = "truncated" if "truncated" in str(error) else "not valid JSON"
         raise TraceError(f"{path} is {what} ({error}); copy or record the trace again") from None
     if document.events is None:

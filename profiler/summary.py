@@ -15,6 +15,7 @@ from .findings.headroom import bound_shares, rank_headroom
 from .findings.ledger import coverage_ledger
 from .findings.optimizer_step import drill_down
 from .findings.phase_table import phase_table
+from .findings.words import percent
 from .run import Run
 from .schema import SCHEMA_VERSION
 
@@ -104,6 +105,6 @@ def _evidence(kernels: pd.DataFrame) -> list[str]:
         return []
     names = above.groupby(above["op"].astype(str))["dur_us"].sum().sort_values(ascending=False).index[:3]
     return [
-        f"{share * 100:.1f} % of kernel time runs above its roof (mostly {', '.join(names)}): operands that were still "
+        f"{percent(share, 1)} of kernel time runs above its roof (mostly {', '.join(names)}): operands that were still "
         "in a cache, or a byte count that is too high. These roof fractions are shown as they are."
     ]

@@ -67,8 +67,7 @@ RULES: tuple[tuple[Callable[[Group], bool], str], ...] = (
     ),
     (
         lambda g: _is_matmul(g) and g.bound == "compute",
-        "Compute-bound products: a lower precision with a higher peak (bf16, TF32) is the lever; otherwise this is "
-        "work that has to be done.",
+        "Compute-bound products: only a type with a higher peak on this device (see its roofs), or less work, helps.",
     ),
     (
         lambda g: _is_matmul(g) and g.bound == "memory",

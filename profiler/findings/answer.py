@@ -6,19 +6,21 @@ from typing import Any
 
 import pandas as pd
 
+from .words import duration, percent
+
 #: Share of kernel time from which a second bound is named.
 WORTH_NAMING = 0.05
 
 #: A phase whose share differs by more than this between two timers is told apart in words.
 ARTEFACT_SHARE = 0.10
 
-_BOUND_WORDS = {
-    "memory": "memory bandwidth",
-    "compute": "arithmetic",
-    "latency": "kernel launch latency",
-    "inefficient": "inefficient kernels, far below both roofs",
-    "communication": "communication",
-    "unknown": "kernels of unknown cost",
+_HOLDS = {
+    "memory": "is held by memory bandwidth",
+    "compute": "is held by arithmetic",
+    "latency": "is lost to launch latency",
+    "inefficient": "goes to kernels far below both roofs",
+    "communication": "is communication",
+    "unknown": "has no known cost",
 }
 
 
@@ -33,9 +35,9 @@ def answer(bounds: list[dict[str, Any]], headroom: list[dict[str, Any]], phases:
     if not bounds:
         return {"headline": "No kernel was found, so there is nothing to say.", "details": []}
     first, *others = sorted(bounds, key=lambda bound: -bound["share"])
-    headline = f"{100 * first['share']:.0f} % of kernel time is held back by {_BOUND_WORDS[first['bound']]}"
+    headline = f"{percent(first['share'])} of kernel time {_HOLDS[first['bound']]}"
     if others and others[0]["share"] >= WORTH_NAMING:
-        headline += f", {100 * others[0]['share']:.0f} % by {_BOUND_WORDS[others[0]['bound']]}"
+        headline += f", {percent(others[0]['share'])} {_HOLDS[others[0]['bound']]}"
     details = [_headroom_sentence(headroom[0]), headroom[0]["advice"]] if headroom else []
     return {"headline": headline + ".", "details": [*details, *_gap_sentence(phases)]}
 
@@ -43,8 +45,8 @@ def answer(bounds: list[dict[str, Any]], headroom: list[dict[str, Any]], phases:
 def _headroom_sentence(best: dict[str, Any]) -> str:
     where = f" in {best['phase']}" if best["phase"] else ""
     return (
-        f"The most can be won in {best['op'] or 'unlinked kernels'}{where}: {best['headroom_us'] / 1e3:.3g} ms of its "
-        f"{best['dur_us'] / 1e3:.3g} ms a step lie above its roof."
+        f"The most can be won in {best['op'] or 'unlinked kernels'}{where}: {duration(best['headroom_us'])} of its "
+        f"{duration(best['dur_us'])} a step lie above its roof."
     )
 
 
@@ -53,7 +55,7 @@ def _gap_sentence(phases: pd.DataFrame) -> list[str]:
     if idle <= 0.1 * (idle + busy):
         return []
     worst = phases.loc[phases["idle_ms"].idxmax(), "phase"] or "work outside any phase"
-    return [f"{100 * idle / (idle + busy):.0f} % of the step no kernel runs at all; the longest gaps are in {worst}."]
+    return [f"{percent(idle / (idle + busy))} of the step no kernel runs at all; the longest gaps are in {worst}."]
 
 
 def timing_verdict(phases: pd.DataFrame, on_gpu: bool) -> dict[str, str]:
@@ -73,8 +75,8 @@ def timing_verdict(phases: pd.DataFrame, on_gpu: bool) -> dict[str, str]:
     outside_ms = float(times["device_ms"].get("data", 0.0))  # the closure runs everything but the data phase
     closure_share = closure_ms / (closure_ms + outside_ms)
     verdict = (
-        f"opt.step() truly takes {100 * true_share:.0f} % of the step. An unsynchronised host timer would say "
-        f"{100 * host_share:.0f} %, a timer around opt.step(closure) {100 * closure_share:.0f} %: "
+        f"opt.step() truly takes {percent(true_share)} of the step. An unsynchronised host timer would say "
+        f"{percent(host_share)}, a timer around opt.step(closure) {percent(closure_share)}: "
     )
     if max(host_share, closure_share) - true_share > ARTEFACT_SHARE:
         verdict += "a bottleneck read off such a timer is an artefact of the timer."

@@ -70,8 +70,10 @@ def test_every_layout_of_the_json_gives_the_same(tmp_path: Path, layout: int | N
     path = write(tmp_path, json.dumps(builder.document(), indent=layout).encode())
     trace = read_trace(path)
     array = read_trace(write(tmp_path, builder.events, "array.json"))
-    for column in ("name", "start_ns", "dur_ns", "correlation", "signature"):
+    for column in ("start_ns", "dur_ns", "correlation", "sequence"):
         assert np.array_equal(getattr(trace.host, column), getattr(array.host, column)), column
+    assert [trace.names[i] for i in trace.host.name] == [array.names[i] for i in array.host.name]
+    assert [trace.signatures[i] != array.signatures[0] for i in trace.host.signature].count(True) == 10
     assert len(trace.device) == 6
 
 
@@ -165,14 +167,14 @@ BROKEN_FILES: list[tuple[str, bytes, str]] = [
     ("text.json", b"hello", "not JSON"),
     ("notgzip.json.gz", b"hello", "neither gzip, as its name says, nor JSON"),
     ("half.json.gz", gzip.compress(GOOD)[:200], "truncated gzip"),
-    ("damaged.json.gz", gzip.compress(GOOD)[:200] + b"\0" * 200, "damaged gzip"),
+    ("damaged.json.gz", gzip.compress(GOOD)[:99] + b"\xff" * 99 + gzip.compress(GOOD)[198:], "damaged gzip"),
     ("object.json", b"{}", "no traceEvents"),
     ("schema.json", b'{"traceEvents": {"a": 1}}', "not a Kineto trace"),
     ("null.json", b'{"traceEvents": null}', "no traceEvents"),
     ("number.json", b"42", "not JSON"),
     ("none.json", b'{"traceEvents": []}', "no profile"),
     ("foreign.json", b'{"traceEvents": [{"ph": "X", "cat": "v8", "name": "x", "ts": 1, "dur": 2}]}', "no profile"),
-    ("deep.json", b'{"traceEvents":' + b"[" * 100_000, "trace"),
+    ("deep.json", b'{"traceEvents":' + b"[" * 100_000, "nested too deeply"),
     ("later.json", GOOD + b"}", "not valid JSON"),
 ]
 

@@ -1,0 +1,232 @@
+"""The suite ``adamw``: one AdamW step over the parameters of a FLAN-T5, with and without gradient clipping."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..ab import Suite
+from .compiled import CompiledAdamW, compiled_step, why_not
+from .optimizers import (
+    UPDATE_TOLERANCE,
+    Hyper,
+    OptimizerProblem,
+    OptimizerProvider,
+    optimizer_check,
+    optimizer_provider,
+    problem_tensors,
+    t5_problems,
+)
+from .t5_shapes import Shape, elements
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+#: Multiplications, additions, one square root and two divisions of an element, none counted twice.
+FLOPS_PER_PARAMETER = 14
+
+#: Passes over memory of one element (reads and writes of p, g, m, v or a temporary), each of one item.
+#: One pass over everything: read p, g, m, v and write p, m, v.
+FUSED_PASSES = 7
+#: Op by op: decay 2, lerp 3, square average 2 + 3, square root 2, correction 2, epsilon 2, update 4.
+EAGER_PASSES = 20
+#: ``clip_grad_norm_``: read the gradient for the norm, then read and write it.
+CLIP_PASSES = 3
+
+#: Bytes per parameter to read and write both states in 8 bits, with an fp32 scale per block of 256 elements.
+EIGHT_BIT_STATES = 4 * (1 + 4 / 256)
+#: What rounding states to 8 bits may do to the first steps' updates, relative to the largest.
+EIGHT_BIT_TOLERANCE = 0.2
+
+
+def adamw_suite(dtype: str = "fp32", clip_norm: float | None = None) -> Suite:
+    """The suite for parameters and gradients of one dtype.
+
+    Args:
+        dtype: ``fp32`` or ``bf16``.
+        clip_norm: clip the gradient to this norm within the call; ``None`` does not clip.
+    """
+    return Suite(
+        name="adamw",
+        operation="one AdamW step" + ("" if clip_norm is None else f" with the gradient clipped to norm {clip_norm:g}"),
+        providers=(*_torch_providers(), *_our_providers(), *_other_providers()),
+        problems=t5_problems(FLOPS_PER_PARAMETER, _floor_bytes, dtype, clip_norm),
+        defaults={"cpu": ("lora-small", "small"), "cuda": ("lora-small", "small", "base", "large", "xl")},
+        quick={"cpu": ("lora-small",), "cuda": ("lora-small", "small")},
+        baseline="torch-fused",
+        inputs=problem_tensors,
+        check=optimizer_check(adamw_float64),
+        notes=(
+            "All providers update the same parameters from the same gradients; optimizer states are their own.",
+            "Bytes are what each provider has to move by design; temporaries count, caches and paging do not.",
+            "Liger-Kernel is no provider: it has kernels for models, none for optimizers.",
+        ),
+    )
+
+
+def adamw_float64(before: list[Any], gradients: list[list[Any]], hyper: Hyper) -> list[Any]:
+    """The truth: AdamW (I. Loshchilov and F. Hutter, 2019) in float64, starting from zero states."""
+    after = []
+    for index, start in enumerate(before):
+        p, m, v = start.clone(), start * 0, start * 0
+        for number, of_step in enumerate(gradients, 1):
+            g = of_step[index]
+            m = BETA1 * m + (1 - BETA1) * g
+            v = BETA2 * v + (1 - BETA2) * g * g
+            m_hat, v_hat = m / (1 - BETA1**number), v / (1 - BETA2**number)
+            p = p - hyper.lr * hyper.weight_decay * p - hyper.lr * m_hat / (v_hat.sqrt() + EPSILON)
+        after.append(p)
+    return after
+
+
+def _floor_bytes(shapes: Sequence[Shape], item: int) -> float:
+    return FUSED_PASSES * item * elements(tuple(shapes))
+
+
+def _passes(items: int, state_bytes: float = 0, *, clips_itself: bool = False) -> Callable[[OptimizerProblem], float]:
+    """Bytes of a call that moves so many items, and bytes of states in a format of their own, per parameter.
+
+    Clipping that is fused reads the gradient once more.
+    """
+
+    def bytes_moved(problem: OptimizerProblem) -> float:
+        clipping = 0 if problem.clip_norm is None else 1 if clips_itself else CLIP_PASSES
+        return ((items + clipping) * problem.item_bytes + state_bytes) * problem.parameters
+
+    return bytes_moved
+
+
+def _provider(name: str, description: str, make: Any, **options: Any) -> OptimizerProvider:
+    return optimizer_provider(name, description, make, adamw_float64, **options)
+
+
+def _torch_adamw(parameters: list[Any], problem: OptimizerProblem, hyper: Hyper, **options: Any) -> Any:
+    import torch
+
+    return torch.optim.AdamW(
+        parameters, lr=hyper.lr, betas=(BETA1, BETA2), eps=EPSILON, weight_decay=hyper.weight_decay, **options
+    )
+
+
+def _compiled(parameters: list[Any], problem: OptimizerProblem, hyper: Hyper) -> Any:
+    import torch
+
+    if parameters[0].device.type == "cpu":
+        return CompiledAdamW(parameters, hyper.lr, hyper.weight_decay)
+    lr = hyper._replace(lr=torch.tensor(hyper.lr, device=parameters[0].device))  # type: ignore[arg-type]
+    return compiled_step(_torch_adamw(parameters, problem, lr, foreach=True, capturable=True))
+
+
+def _only_cuda(reason: str) -> Callable[[OptimizerProblem, str], str | None]:
+    return lambda problem, device: None if device == "cuda" else reason
+
+
+def _torch_providers() -> tuple[OptimizerProvider, ...]:
+    loop = functools.partial(_torch_adamw, foreach=False, fused=False)
+    foreach = functools.partial(_torch_adamw, foreach=True, fused=False)
+    fused = functools.partial(_torch_adamw, fused=True)
+    graph = functools.partial(_torch_adamw, fused=True, capturable=True)
+    return (
+        _provider("torch-loop", "a dozen ops per tensor", loop, bytes_moved=_passes(EAGER_PASSES)),
+        _provider("torch-foreach", "a dozen ops over lists of all tensors", foreach, bytes_moved=_passes(EAGER_PASSES)),
+        _provider("torch-fused", "one op that goes over everything once", fused, bytes_moved=_passes(FUSED_PASSES)),
+        _provider(
+            "torch-compile",
+            "the update compiled by inductor (on a CPU tensor by tensor)",
+            _compiled,
+            bytes_moved=_passes(FUSED_PASSES),
+            unavailable=lambda problem, device: why_not(device),
+        ),
+        _provider(
+            "torch-fused-graph",
+            "torch-fused replayed from a CUDA graph",
+            graph,
+            bytes_moved=_passes(FUSED_PASSES),
+            graph=True,
+            unavailable=_only_cuda("CUDA graphs need a GPU"),
+        ),
+    )
+
+
+def _fused_adamw(parameters: list[Any], problem: OptimizerProblem, hyper: Hyper, **options: Any) -> Any:
+    from ..optim import FusedAdamW
+
+    return FusedAdamW(
+        parameters,
+        lr=hyper.lr,
+        betas=(BETA1, BETA2),
+        eps=EPSILON,
+        weight_decay=hyper.weight_decay,
+        max_grad_norm=problem.clip_norm,
+        **options,
+    )
+
+
+def _without_ours(problem: OptimizerProblem, device: str) -> str | None:
+    try:
+        from ..optim import FusedAdamW  # noqa: F401
+    except (ImportError, AttributeError) as error:
+        return f"edgeroof's FusedAdamW cannot be imported: {error}"
+    return None
+
+
+def _our_providers() -> tuple[OptimizerProvider, ...]:
+    return (
+        _provider(
+            "edgeroof",
+            "FusedAdamW: one launch over all tensors, clipping included",
+            _fused_adamw,
+            bytes_moved=_passes(FUSED_PASSES, clips_itself=True),
+            clips_itself=True,
+            unavailable=_without_ours,
+            ours=True,
+        ),
+    )
+
+
+def _installed(module: str, package: str, device: str) -> str | None:
+    """Why a GPU library cannot be used; ``None`` if it can."""
+    try:
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return f"{package} is not installed"
+    if device != "cuda":
+        return f"{package} {version} is installed, but its optimizers need a GPU"
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # libraries built for another CUDA fail in many ways
+        return f"{package} {version} cannot be imported: {error}"
+    return None
+
+
+def _other_providers() -> tuple[OptimizerProvider, ...]:
+    def from_library(module: str, name: str, **extra: Any) -> Callable[..., Any]:
+        def make(parameters: list[Any], problem: OptimizerProblem, hyper: Hyper) -> Any:
+            build = getattr(importlib.import_module(module), name)
+            settings = {"lr": hyper.lr, "betas": (BETA1, BETA2), "eps": EPSILON, "weight_decay": hyper.weight_decay}
+            return build(parameters, **settings, **extra)
+
+        return make
+
+    def provider(
+        name: str, description: str, module: str, cls: str, package: str, state_bytes: float = 0, **extra: Any
+    ) -> OptimizerProvider:
+        return _provider(
+            name,
+            description,
+            from_library(module, cls, **extra),
+            bytes_moved=_passes(3, state_bytes) if state_bytes else _passes(FUSED_PASSES),
+            unavailable=lambda problem, device: _installed(module, package, device),
+            tolerance=EIGHT_BIT_TOLERANCE if state_bytes else UPDATE_TOLERANCE,
+        )
+
+    bnb, ao, block = "bitsandbytes.optim", "torchao.optim", EIGHT_BIT_STATES
+    return (
+        provider("apex", "apex FusedAdam", "apex.optimizers", "FusedAdam", "apex", adam_w_mode=True),
+        provider("bitsandbytes", "bitsandbytes AdamW, 32-bit states", bnb, "AdamW", "bitsandbytes"),
+        provider("bitsandbytes-8bit", "bitsandbytes AdamW8bit, 8-bit states", bnb, "AdamW8bit", "bitsandbytes", block),
+        provider("torchao-8bit", "torchao AdamW8bit, compiled", ao, "AdamW8bit", "torchao", block),
+        provider("optimi", "optimi AdamW in Triton, a launch per tensor", "optimi", "AdamW", "torch-optimi", triton=True),
+    )

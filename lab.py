@@ -1,0 +1,202 @@
+"""The A/B lab put together: suites by name, this machine's instruments, and the folder that results go to.
+
+result = edgeroof.lab.compare("adamw", problems=["small"])
+edgeroof.lab.save(result, "runs/ab-adamw")
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    from .kernels.ab import Instruments, Progress, Settings, Suite
+    from .profiler.device import Device
+
+RESULT_FILE = "ab.json"
+REPORT_FILE = "report.html"
+SUITES = ("adamw", "adafactor", "step")
+
+
+def load_suite(name: str, *, dtype: str = "fp32", clip_norm: float | None = None, **step: Any) -> Suite:
+    """A suite by name.
+
+    Args:
+        name: one of :data:`SUITES`.
+        dtype: of parameters and gradients, ``fp32`` or ``bf16``; for ``step``, the client's precision.
+        clip_norm: clip the gradient to this norm within the call; ``None`` does not clip.
+        **step: other settings of the client's step, for the suite ``step`` alone.
+
+    Raises:
+        UsageError: unknown suite, or a setting that makes no sense.
+    """
+    if name not in SUITES:
+        raise UsageError(f"unknown suite {name!r}; suites are {', '.join(SUITES)}")
+    if clip_norm is not None and not 0 < clip_norm < float("inf"):
+        raise UsageError(f"clip_norm is {clip_norm}; it must be above 0")
+    if name == "step":
+        from .workloads.step_suite import step_suite
+
+        return step_suite(precision=dtype, clip_norm=clip_norm, **step)
+    if dtype not in ("fp32", "bf16"):
+        raise UsageError(f"dtype is {dtype!r}; suite {name} has fp32 and bf16")
+    if name == "adamw":
+        from .kernels.suites.adamw import adamw_suite
+
+        return adamw_suite(dtype, clip_norm)
+    from .kernels.suites.adafactor import adafactor_suite
+
+    return adafactor_suite(dtype, clip_norm)
+
+
+def compare(
+    suite: str | Suite,
+    *,
+    device: str | Device = "auto",
+    problems: Sequence[str] | None = None,
+    providers: Sequence[str] | None = None,
+    baseline: str | None = None,
+    settings: Settings | None = None,
+    quick: bool = False,
+    energy: bool = True,
+    command: str = "",
+    on_progress: Progress = lambda what, done, total: None,
+) -> dict[str, Any]:
+    """Run a suite on this machine.
+
+    Args:
+        suite: a name, or a suite from :func:`load_suite`.
+        device: this machine's device or its name.
+        problems: sizes; without any, the suite's defaults for this kind of device.
+        providers: names; without any, all.
+        baseline: what to compare with; by default the suite's.
+        settings: how long to measure.
+        quick: the suite's problems for a quick look.
+        energy: measure energy where there is a meter.
+        command: how to make the result again.
+        on_progress: told what is being done.
+
+    Returns:
+        The result of :func:`edgeroof.kernels.ab.run`, with ``created``, ``command``, ``environment`` and ``machine``.
+
+    Raises:
+        EdgeroofError: what went wrong and what to do.
+    """
+    from . import api
+    from .kernels.ab import Settings, choose_problems, choose_providers, run
+    from .profiler.environment import describe_environment, describe_torch
+    from .profiler.machine_state import OtherLoad, machine_state
+
+    chosen = load_suite(suite) if isinstance(suite, str) else suite
+    choose_providers(chosen, providers, baseline)
+    machine = api.this_machine(device) if isinstance(device, str) else device
+    sizes = choose_problems(chosen, problems, machine.kind, quick)
+    before, load = machine_state(machine.kind), OtherLoad()
+    result = run(
+        chosen,
+        sizes,
+        machine,
+        baseline=baseline,
+        providers=providers,
+        settings=settings or Settings(),
+        instruments=instruments(machine, energy=energy),
+        on_progress=on_progress,
+    )
+    state = {"before": before, "after": machine_state(machine.kind), "others": load.share()}
+    return result | {
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": command,
+        "environment": describe_environment() | describe_torch(),
+        "machine": state,
+    }
+
+
+def instruments(device: Device, *, energy: bool = True) -> Instruments:
+    """Clocks and meters of this machine."""
+    from .kernels.ab import Instruments
+    from .kernels.sampling import Stopwatch, cuda_stopwatch
+    from .profiler.machine_state import OtherLoad, machine_state
+    from .profiler.memory import PeakMemory
+    from .profiler.power import find_meter
+
+    meter = find_meter(device.kind) if energy else None
+    available = meter is not None and meter.available
+    on_gpu = device.kind == "cuda"
+    return Instruments(
+        stopwatch=cuda_stopwatch(device.l2_bytes) if on_gpu else Stopwatch(cache_bytes=device.llc_bytes),
+        energy_meter=(lambda: find_meter(device.kind)) if available else None,
+        energy_reason="switched off" if meter is None else meter.reason,
+        machine_state=lambda: machine_state(device.kind),
+        load=None if on_gpu else OtherLoad,
+        peak_memory=lambda: PeakMemory(device.kind),
+    )
+
+
+def save(result: dict[str, Any], path: str | Path) -> Path:
+    """Write a result's folder: ``ab.json`` with the raw samples, and ``report.html``.
+
+    It is written beside its place and renamed when whole; an earlier result there is replaced.
+
+    Raises:
+        RunError: the place is taken by something else, or cannot be written.
+    """
+    from .reports import ab_html
+
+    folder = Path(path).absolute()
+    if folder.exists() and not (folder / RESULT_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder} is not empty and not a folder of an A/B result; name another with --out")
+    staging: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        (staging / RESULT_FILE).write_text(json.dumps(result, allow_nan=False) + "\n", encoding="utf-8")
+        ab_html.write(result, staging / REPORT_FILE)
+        staging.chmod(0o755)
+        _put_in_place(staging, folder)
+    except OSError as error:
+        raise RunError(f"the result could not be written to {folder}: {error.strerror or error}") from error
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+    return folder
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Read a result from its folder or its ``ab.json``.
+
+    Raises:
+        RunError: there is none, it is damaged, or of another version.
+    """
+    from .kernels.ab import SCHEMA_VERSION
+
+    file = Path(path) / RESULT_FILE if Path(path).is_dir() else Path(path)
+    try:
+        result = json.loads(file.read_text(encoding="utf-8"))
+        version = result["schema_version"] if result["kind"] == "ab" else None
+    except OSError as error:
+        raise RunError(f"cannot read the A/B result {file}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{file} is no A/B result, or damaged: {error}") from error
+    if version != SCHEMA_VERSION:
+        raise RunError(f"{file} has schema version {version}, this edgeroof reads {SCHEMA_VERSION}: run it again")
+    return result
+
+
+def _put_in_place(staging: Path, folder: Path) -> None:
+    """Swap the finished folder in; an older one steps aside first, so that one of the two is always whole."""
+    retired = folder.with_name(f".{folder.name}-retired")
+    shutil.rmtree(retired, ignore_errors=True)
+    if folder.exists():
+        folder.rename(retired)
+    staging.rename(folder)
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+__all__ = ["SUITES", "compare", "instruments", "load", "load_suite", "save"]
