@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-SETUP := $(PYTHON) tools/setup_environment.py $(VENV)
+TORCH ?= torch==2.13.0
+SETUP := $(PYTHON) tools/setup_environment.py $(VENV) --torch "$(TORCH)"
 
 DEVICE ?= auto
 MODEL ?= small

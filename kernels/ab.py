@@ -123,6 +123,10 @@ class Provider:
     ours: bool = False
 
 
+def _keep_inputs(inputs: Any, seed: int) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Suite:
     """An operation with its providers, problems, inputs and reference.
@@ -135,7 +139,8 @@ class Suite:
         defaults: names of the problems to run on each kind of device.
         quick: the same for a quick look.
         baseline: name of the provider that others are compared with by default.
-        inputs: makes the tensors that all providers of a problem work on: ``inputs(problem, device)``.
+        inputs: makes what all providers of a problem work on: ``inputs(problem, device)``.
+        refresh: puts fresh random numbers into the inputs, before each provider: ``refresh(inputs, seed)``.
         check: compares a provider with the reference on fresh random inputs: ``check(provider, problem, device, seed)``.
         notes: what a reader of the results must know.
     """
@@ -149,6 +154,7 @@ class Suite:
     baseline: str
     inputs: Callable[[Any, str], Any]
     check: Callable[[Provider, Any, str, int], Check]
+    refresh: Callable[[Any, int], None] = _keep_inputs
     notes: tuple[str, ...] = ()
 
 
@@ -187,7 +193,9 @@ class Instruments:
     peak_memory: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
-def choose_providers(suite: Suite, names: Sequence[str] | None, baseline: str | None) -> tuple[Provider, list[Provider]]:
+def choose_providers(
+    suite: Suite, names: Sequence[str] | None, baseline: str | None
+) -> tuple[Provider, list[Provider]]:
     """The base and the providers to compare with it.
 
     Args:
@@ -306,6 +314,7 @@ class _Lab:
         results = [self._base_entry(problem, base, work, check, same, peak)]
         for number, provider in enumerate(others, 1):
             progress(provider.name, number)
+            self.suite.refresh(inputs, self.settings.seed + number)
             results.append(self._against(problem, work, provider, inputs, floors))
         return {
             **_describe(problem),

@@ -6,7 +6,7 @@ belongs to the first dispatched op, else to the innermost op, and its cost is un
 
 An op is priced once. Its cost is shared, in proportion to duration, by the launches of its main kernel, the one that
 takes the most of its time: the chunks of a fused optimizer share it, while the reduction after a split-K product, casts
-and fills beside the main kernel get zero, with the same provenance. Sums over a table are therefore right.
+and fills beside the main kernel get zero, with the same provenance. So sums over a table are right.
 
 On a trace without device activities (a CPU), kernels are the dispatched ops themselves, and ops of unknown cost that
 contain none.
@@ -27,11 +27,12 @@ from .linking import CallTree, Links, call_tree, link
 from .ops import OpRecord, TensorMeta
 from .pricing import Price, Pricer
 from .tables import CPU_KIND, Rows, build_tables, distinct_columns
-from .trace import ANNOTATION, OP, Trace
+from .trace import ANNOTATION, DEVICE_KINDS, OP, Trace
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_MEMSET = DEVICE_KINDS.index("memset")
 #: Namespaces of what torch itself runs around ops; a leaf there is framework time, not a kernel.
 _FRAMEWORK = ("autograd::", "torch::autograd::AccumulateGrad", "prim::", "profiler::", "torch.distributed")
 
@@ -215,9 +216,10 @@ def _price_events(trace: Trace, rows: np.ndarray, events: np.ndarray, pricer: Pr
 
 
 def _main_rows(trace: Trace, rows: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
-    """Position in ``rows`` of the main activity of each group: the longest, a fill only if there is nothing else."""
+    """Position in ``rows`` of the main activity of each group: the longest, helpers only if there is nothing else."""
     device = trace.device
-    order = np.lexsort((-device.dur_ns[rows], device.kind[rows] == 2, group))
+    helps = (device.kind[rows] == _MEMSET) | _names_with(trace, "splitkreduce")[device.name[rows]]
+    order = np.lexsort((-device.dur_ns[rows], helps, group))
     return order[np.searchsorted(group[order], np.arange(groups))]
 
 

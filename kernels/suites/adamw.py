@@ -18,6 +18,7 @@ from .optimizers import (
     optimizer_check,
     optimizer_provider,
     problem_tensors,
+    refresh,
     t5_problems,
 )
 from .t5_shapes import Shape, elements
@@ -58,6 +59,7 @@ def adamw_suite(dtype: str = "fp32", clip_norm: float | None = None) -> Suite:
         baseline="torch-fused",
         inputs=problem_tensors,
         check=optimizer_check(adamw_float64),
+        refresh=refresh,
         notes=(
             "All providers update the same parameters from the same gradients; optimizer states are their own.",
             "Bytes are what each provider has to move by design; temporaries count, caches and paging do not.",
@@ -228,5 +230,7 @@ def _other_providers() -> tuple[OptimizerProvider, ...]:
         provider("bitsandbytes", "bitsandbytes AdamW, 32-bit states", bnb, "AdamW", "bitsandbytes"),
         provider("bitsandbytes-8bit", "bitsandbytes AdamW8bit, 8-bit states", bnb, "AdamW8bit", "bitsandbytes", block),
         provider("torchao-8bit", "torchao AdamW8bit, compiled", ao, "AdamW8bit", "torchao", block),
-        provider("optimi", "optimi AdamW in Triton, a launch per tensor", "optimi", "AdamW", "torch-optimi", triton=True),
+        provider(
+            "optimi", "optimi AdamW in Triton, a launch per tensor", "optimi", "AdamW", "torch-optimi", triton=True
+        ),
     )

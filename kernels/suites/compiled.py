@@ -13,7 +13,9 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 def why_not(device: str) -> str | None:
     """Why inductor cannot generate code for a kind of device; ``None`` if it can."""
     if device == "cpu":
-        return None if any(map(shutil.which, ("g++", "clang++"))) else "inductor needs a C++ compiler; none is installed"
+        return (
+            None if any(map(shutil.which, ("g++", "clang++"))) else "inductor needs a C++ compiler; none is installed"
+        )
     try:
         import triton  # noqa: F401
     except ImportError:

@@ -27,15 +27,14 @@ MEASURE = "largest deviation from float64, relative to the tensor's largest upda
 
 
 class Hyper(NamedTuple):
-    """Hyper-parameters of a check or of a timed step."""
+    """Hyper-parameters of a step."""
 
     lr: float
     weight_decay: float
 
 
-#: Large steps make the update stand out of the rounding of the parameters.
-CHECK_HYPER = Hyper(lr=1e-2, weight_decay=0.1)
-TIMED_HYPER = Hyper(lr=1e-4, weight_decay=0.01)
+#: Large steps make the update stand out of the rounding of the parameters; the time of a step doesn't depend on it.
+HYPER = Hyper(lr=1e-2, weight_decay=0.1)
 
 
 @dataclass(frozen=True)
@@ -131,15 +130,27 @@ def make_tensors(shapes: Sequence[Shape], dtype: str, device: str, seed: int) ->
     """Random parameters of the size of a trained model's, with random gradients."""
     import torch
 
-    generator = torch.Generator(device=device).manual_seed(seed)
     kind = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
     parameters = []
     for shape in shapes:
-        values = torch.empty(shape, dtype=kind, device=device).normal_(0, 0.05, generator=generator)
-        parameter = torch.nn.Parameter(values)
-        parameter.grad = torch.empty_like(values).normal_(0, 1e-3, generator=generator)
+        parameter = torch.nn.Parameter(torch.empty(shape, dtype=kind, device=device))
+        parameter.grad = torch.empty_like(parameter)
         parameters.append(parameter)
-    return Tensors(parameters)
+    tensors = Tensors(parameters)
+    refresh(tensors, seed)
+    return tensors
+
+
+def refresh(tensors: Tensors, seed: int) -> None:
+    """Fill parameters and gradients with random numbers in place."""
+    import torch
+
+    device = tensors.parameters[0].device
+    generator = torch.Generator(device=device).manual_seed(seed)
+    with torch.no_grad():
+        for parameter in tensors.parameters:
+            parameter.normal_(0, 0.05, generator=generator)
+            parameter.grad.normal_(0, 1e-3, generator=generator)
 
 
 def problem_tensors(problem: OptimizerProblem, device: str) -> Tensors:
@@ -168,7 +179,7 @@ def optimizer_provider(
     """
 
     def build(problem: OptimizerProblem, tensors: Tensors) -> Work:
-        step = Step(provider, problem, tensors, TIMED_HYPER)
+        step = Step(provider, problem, tensors, HYPER)
         return Work(step, bytes_moved(problem), verify=lambda: check_at_size(step, provider, reference))
 
     provider = OptimizerProvider(name, description, build, make=make, **options)
@@ -185,9 +196,7 @@ class Step:
         hyper: learning rate and weight decay.
     """
 
-    def __init__(
-        self, provider: OptimizerProvider, problem: OptimizerProblem, tensors: Tensors, hyper: Hyper
-    ) -> None:
+    def __init__(self, provider: OptimizerProvider, problem: OptimizerProblem, tensors: Tensors, hyper: Hyper) -> None:
         self.problem, self.tensors, self.hyper = problem, tensors, hyper
         self._graph = provider.graph
         self._clip_norm = None if provider.clips_itself else problem.clip_norm
@@ -254,7 +263,7 @@ def check_on_fresh_inputs(
     """Compare a provider with the reference after :data:`CHECK_STEPS` steps; see :func:`optimizer_check`."""
     tensors = make_tensors(CHECK_SHAPES, problem.dtype, device, seed + 1)
     before = _doubles(tensors.parameters)
-    step = Step(provider, problem, tensors, CHECK_HYPER)
+    step = Step(provider, problem, tensors, HYPER)
     gradients = []
     for number in range(CHECK_STEPS):
         fresh = make_tensors(CHECK_SHAPES, problem.dtype, device, seed + 2 + number).gradients
@@ -262,7 +271,7 @@ def check_on_fresh_inputs(
             parameter.grad = gradient
         gradients.append(_clipped(_doubles(fresh), problem.clip_norm))
         step()
-    expected = reference(before, gradients, CHECK_HYPER)
+    expected = reference(before, gradients, HYPER)
     return _compare(tensors.parameters, before, expected, problem.dtype, CHECK_STEPS, provider.tolerance)
 
 
@@ -270,7 +279,9 @@ def check_at_size(step: Step, provider: OptimizerProvider, reference: Reference)
     """Make a work's first call and compare it, at the first and the last tensor of every shape, with the reference."""
     parameters, problem = step.tensors.parameters, step.problem
     shapes = [tuple(parameter.shape) for parameter in parameters]
-    chosen = sorted({shapes.index(shape) for shape in shapes} | {len(shapes) - 1 - shapes[::-1].index(s) for s in shapes})
+    chosen = sorted(
+        {shapes.index(shape) for shape in shapes} | {len(shapes) - 1 - shapes[::-1].index(s) for s in shapes}
+    )
     coefficient = _clip_coefficient(step.tensors.gradients, problem.clip_norm)
     before = [parameters[index].detach().clone() for index in chosen]
     gradients = [parameters[index].grad.clone() for index in chosen]

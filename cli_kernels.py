@@ -1,0 +1,134 @@
+"""The commands ``ab`` and ``kernels``: thin layers over :mod:`edgeroof.lab` and :mod:`edgeroof.kernels.aot`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from . import api, lab
+from .progress import calibration_progress
+
+#: Exit code of a gate that did not pass.
+GATE_FAILED = 3
+
+
+def ab(
+    suite: Annotated[str, typer.Argument(help="adamw, adafactor, or step: a whole client step")],
+    device: Annotated[str, typer.Option(help="auto, cpu, or the name of this machine's device")] = "auto",
+    problems: Annotated[str | None, typer.Option(help="sizes, such as small,lora-small,base; commas between")] = None,
+    providers: Annotated[str | None, typer.Option(help="providers to compare, commas between; by default all")] = None,
+    baseline: Annotated[str | None, typer.Option(help="the provider to compare with")] = None,
+    dtype: Annotated[str, typer.Option(help="fp32 or bf16; for step, the client's precision")] = "fp32",
+    clip_norm: Annotated[float | None, typer.Option(help="clip the gradient to this norm within the step")] = None,
+    pairs: Annotated[int, typer.Option(min=5, help="least number of pairs")] = 30,
+    seconds: Annotated[float, typer.Option(min=0.0, help="least time of pairs, for each provider")] = 2.0,
+    most_seconds: Annotated[float, typer.Option(min=0.1, help="most time of pairs, for each provider")] = 30.0,
+    energy_seconds: Annotated[float, typer.Option(min=0.0, help="window for the energy meter, 0 for none")] = 5.0,
+    seed: Annotated[int, typer.Option(min=0, help="of the random inputs")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="small sizes only, for a first look")] = False,
+    fail_if_slower: Annotated[
+        bool, typer.Option("--fail-if-slower", help="exit with 3 if edgeroof's (or those named) is slower or wrong")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="folder for the result; by default a new one under runs/")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON, nothing else")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="print the result as Markdown, nothing else")] = False,
+) -> None:
+    """Compare implementations of one operation: checked, paired, with intervals, placed under the roof."""
+    from .kernels.ab import Settings, failures
+
+    settings = Settings(
+        pairs=pairs, seconds=seconds, most_seconds=most_seconds, energy_seconds=energy_seconds, seed=seed
+    )
+    chosen = lab.load_suite(suite, dtype=dtype, clip_norm=clip_norm)
+    with calibration_progress() as on_calibration:
+        machine = api.this_machine(device, on_calibration=on_calibration)
+    folder = out or new_folder(f"ab-{suite}-{machine.name}")
+    with ab_progress() as on_progress:
+        result = lab.compare(
+            chosen,
+            device=machine,
+            problems=_split(problems),
+            providers=_split(providers),
+            baseline=baseline,
+            settings=settings,
+            quick=quick,
+            energy=energy_seconds > 0,
+            command=shlex.join(["edgeroof", *sys.argv[1:]]),
+            on_progress=on_progress,
+        )
+    saved = lab.save(result, folder)
+    _show(result, saved, as_json, markdown)
+    if fail_if_slower:
+        _gate(failures(result, _split(providers)))
+
+
+def kernels(
+    arch: Annotated[str, typer.Option(help="sm_80, sm_87 (Jetson AGX Orin), sm_90, or all")] = "sm_87",
+    as_json: Annotated[bool, typer.Option("--json", help="print the table as JSON, nothing else")] = False,
+) -> None:
+    """Compile edgeroof's kernels for a GPU that need not be here: registers, spills, access widths, bytes."""
+    from .kernels.aot import compile_reports
+    from .reports.kernel_table import render_kernels, rows_of
+
+    reports = compile_reports(arch)
+    if as_json:
+        typer.echo(json.dumps(rows_of(reports), indent=1))
+    else:
+        render_kernels(reports, Console())
+
+
+def new_folder(name: str) -> Path:
+    """A folder under runs/ that does not exist yet: name, then name-2, name-3 and so on."""
+    candidate, number = Path("runs") / name, 2
+    while candidate.exists():
+        candidate, number = Path("runs") / f"{name}-{number}", number + 1
+    return candidate
+
+
+@contextlib.contextmanager
+def ab_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Callback ``(what is measured, comparisons done, comparisons in all)`` for one bar on standard error."""
+    bar = Progress(
+        SpinnerColumn(), TextColumn("comparing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("{task.description}"), console=Console(stderr=True),
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task("", total=None)
+
+        def update(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        yield update
+
+
+def _split(names: str | None) -> list[str] | None:
+    return [name.strip() for name in names.split(",") if name.strip()] if names else None
+
+
+def _show(result: dict[str, Any], folder: Path, as_json: bool, markdown: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(result))
+    elif markdown:
+        from .reports.ab_markdown import to_markdown
+
+        typer.echo(to_markdown(result))
+    else:
+        from .reports import ab_terminal
+
+        ab_terminal.render(result, Console(), folder=folder)
+
+
+def _gate(reasons: list[str]) -> None:
+    for reason in reasons:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"gate: {reason}", markup=False)
+    if reasons:
+        raise typer.Exit(GATE_FAILED)
