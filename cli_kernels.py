@@ -29,6 +29,9 @@ def ab(
     baseline: Annotated[str | None, typer.Option(help="the provider to compare with")] = None,
     dtype: Annotated[str, typer.Option(help="fp32 or bf16; for step, the client's precision")] = "fp32",
     clip_norm: Annotated[float | None, typer.Option(help="clip the gradient to this norm within the step")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="of step; by default 1 on a CPU, 32 on a GPU")] = None,
+    source_length: Annotated[int | None, typer.Option(help="of step; by default 128 on a CPU, 512 on a GPU")] = None,
+    target_length: Annotated[int | None, typer.Option(help="of step; by default 32 on a CPU, 96 on a GPU")] = None,
     pairs: Annotated[int, typer.Option(min=5, help="least number of pairs")] = 30,
     seconds: Annotated[float, typer.Option(min=0.0, help="least time of pairs, for each provider")] = 2.0,
     most_seconds: Annotated[float, typer.Option(min=0.1, help="most time of pairs, for each provider")] = 30.0,
@@ -48,7 +51,8 @@ def ab(
     settings = Settings(
         pairs=pairs, seconds=seconds, most_seconds=most_seconds, energy_seconds=energy_seconds, seed=seed
     )
-    chosen = lab.load_suite(suite, dtype=dtype, clip_norm=clip_norm)
+    step = {"batch_size": batch_size, "source_length": source_length, "target_length": target_length}
+    chosen = lab.load_suite(suite, dtype=dtype, clip_norm=clip_norm, kind=_kind(device), **step)
     with calibration_progress() as on_calibration:
         machine = api.this_machine(device, on_calibration=on_calibration)
     folder = out or new_folder(f"ab-{suite}-{machine.name}")
@@ -108,6 +112,13 @@ def ab_progress() -> Iterator[Callable[[str, int, int], None]]:
             bar.update(task, description=what, completed=done, total=total)
 
         yield update
+
+
+def _kind(device: str) -> str:
+    """What kind of device this machine will be measured as."""
+    from .profiler.device import detect
+
+    return "cpu" if device == "cpu" else detect().kind
 
 
 def _split(names: str | None) -> list[str] | None:

@@ -22,20 +22,25 @@ if TYPE_CHECKING:
 
 RESULT_FILE = "ab.json"
 REPORT_FILE = "report.html"
+#: A process's resident set hides smaller changes: freed memory is used again.
+RESIDENT_SET_RESOLUTION = 64 << 20
 SUITES = ("adamw", "adafactor", "step")
 
 
-def load_suite(name: str, *, dtype: str = "fp32", clip_norm: float | None = None, **step: Any) -> Suite:
+def load_suite(
+    name: str, *, dtype: str = "fp32", clip_norm: float | None = None, kind: str = "cpu", **step: Any
+) -> Suite:
     """A suite by name.
 
     Args:
         name: one of :data:`SUITES`.
         dtype: of parameters and gradients, ``fp32`` or ``bf16``; for ``step``, the client's precision.
         clip_norm: clip the gradient to this norm within the call; ``None`` does not clip.
+        kind: ``cpu`` or ``cuda``, which decides how large a client's step is by default.
         **step: other settings of the client's step, for the suite ``step`` alone.
 
     Raises:
-        UsageError: unknown suite, or a setting that makes no sense.
+        UsageError: unknown suite, or a setting that makes no sense for it.
     """
     if name not in SUITES:
         raise UsageError(f"unknown suite {name!r}; suites are {', '.join(SUITES)}")
@@ -44,7 +49,9 @@ def load_suite(name: str, *, dtype: str = "fp32", clip_norm: float | None = None
     if name == "step":
         from .workloads.step_suite import step_suite
 
-        return step_suite(precision=dtype, clip_norm=clip_norm, **step)
+        return step_suite(precision=dtype, clip_norm=clip_norm, kind=kind, **step)
+    if any(value is not None for value in step.values()):
+        raise UsageError(f"{', '.join(step)} are settings of the suite step; suite {name} has none of them")
     if dtype not in ("fp32", "bf16"):
         raise UsageError(f"dtype is {dtype!r}; suite {name} has fp32 and bf16")
     if name == "adamw":
@@ -94,9 +101,9 @@ def compare(
     from .profiler.environment import describe_environment, describe_torch
     from .profiler.machine_state import OtherLoad, machine_state
 
-    chosen = load_suite(suite) if isinstance(suite, str) else suite
-    choose_providers(chosen, providers, baseline)
     machine = api.this_machine(device) if isinstance(device, str) else device
+    chosen = load_suite(suite, kind=machine.kind) if isinstance(suite, str) else suite
+    choose_providers(chosen, providers, baseline)
     sizes = choose_problems(chosen, problems, machine.kind, quick)
     before, load = machine_state(machine.kind), OtherLoad()
     result = run(
@@ -136,6 +143,7 @@ def instruments(device: Device, *, energy: bool = True) -> Instruments:
         machine_state=lambda: machine_state(device.kind),
         load=None if on_gpu else OtherLoad,
         peak_memory=lambda: PeakMemory(device.kind),
+        memory_resolution=0 if on_gpu else RESIDENT_SET_RESOLUTION,
     )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -18,8 +17,14 @@ from typing import Any
 
 from ..errors import EdgeroofError, UsageError
 from ..profiler.device import Device
+from .declarations import Check, Problem, Provider, Suite, Work
 from .sampling import Pairs, Stopwatch, measure_pairs, one_call_seconds
 from .statistics import compare, floor_of, pairs_needed, spread
+
+__all__ = [
+    "Check", "Instruments", "Problem", "Provider", "ProviderError", "Settings", "Suite", "Work", "choose_problems",
+    "choose_providers", "failures", "run",
+]  # fmt: skip
 
 SCHEMA_VERSION = 1
 
@@ -29,133 +34,6 @@ Progress = Callable[[str, int, int], None]
 
 class ProviderError(EdgeroofError):
     """A provider cannot do what it said it could."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One size of an operation.
-
-    Attributes:
-        name: what the user types.
-        title: for people.
-        parameters: elements the operation works on.
-        tensors: in how many tensors they come.
-        dtype: of those tensors.
-        flops: arithmetic of one call, ``None`` when unknown.
-        floor_bytes: bytes any implementation at full precision has to move in one call, ``None`` when unknown.
-        unit: what does the arithmetic.
-    """
-
-    name: str
-    title: str
-    parameters: int
-    tensors: int
-    dtype: str = "fp32"
-    flops: float | None = None
-    floor_bytes: float | None = None
-    unit: str = "vector"
-
-
-@dataclass(frozen=True)
-class Check:
-    """Outcome of comparing a provider with the reference.
-
-    Attributes:
-        error: largest deviation, in the suite's measure.
-        tolerance: the largest allowed.
-        measure: what error is, in words.
-        detail: where the largest error was, or why there is none.
-    """
-
-    error: float
-    tolerance: float
-    measure: str = ""
-    detail: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Whether the error is a number within the tolerance."""
-        return self.error <= self.tolerance
-
-    @property
-    def severity(self) -> float:
-        """How much of its tolerance the error takes; an error that is no number is worse than any number."""
-        return self.error / self.tolerance if math.isfinite(self.error) else math.inf
-
-
-@dataclass(frozen=True)
-class Work:
-    """A provider built for one problem, ready to be called again and again.
-
-    Attributes:
-        call: does the operation once; may return before the device is done.
-        bytes_moved: bytes one call moves by the provider's own count, ``None`` when unknown.
-        parts: after a call, the times of its named parts in µs.
-        verify: makes the first call and compares its outcome with the reference, at the problem's full size.
-    """
-
-    call: Callable[[], object]
-    bytes_moved: float | None = None
-    parts: Callable[[], Mapping[str, float]] | None = None
-    verify: Callable[[], Check] | None = None
-
-
-def _available(problem: Problem, device: str) -> str | None:
-    return None
-
-
-@dataclass(frozen=True)
-class Provider:
-    """One implementation of the operation.
-
-    Attributes:
-        name: what the user types.
-        description: one line for people.
-        build: makes the work from a problem and the suite's inputs.
-        unavailable: why it cannot be used for a problem on a kind of device (``cpu``, ``cuda``); ``None`` if it can.
-        ours: whether it is edgeroof's own, and so what ``--fail-if-slower`` is about.
-    """
-
-    name: str
-    description: str
-    build: Callable[[Any, Any], Work]
-    unavailable: Callable[[Any, str], str | None] = _available
-    ours: bool = False
-
-
-def _keep_inputs(inputs: Any, seed: int) -> None:
-    return None
-
-
-@dataclass(frozen=True)
-class Suite:
-    """An operation with its providers, problems, inputs and reference.
-
-    Attributes:
-        name: what the user types.
-        operation: what is compared, in one line.
-        providers: in the order in which they are shown.
-        problems: by name.
-        defaults: names of the problems to run on each kind of device.
-        quick: the same for a quick look.
-        baseline: name of the provider that others are compared with by default.
-        inputs: makes what all providers of a problem work on: ``inputs(problem, device)``.
-        refresh: puts fresh random numbers into the inputs, before each provider: ``refresh(inputs, seed)``.
-        check: compares a provider with the reference on fresh random inputs: ``check(provider, problem, device, seed)``.
-        notes: what a reader of the results must know.
-    """
-
-    name: str
-    operation: str
-    providers: tuple[Provider, ...]
-    problems: Mapping[str, Any]
-    defaults: Mapping[str, tuple[str, ...]]
-    quick: Mapping[str, tuple[str, ...]]
-    baseline: str
-    inputs: Callable[[Any, str], Any]
-    check: Callable[[Provider, Any, str, int], Check]
-    refresh: Callable[[Any, int], None] = _keep_inputs
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -181,8 +59,8 @@ class Instruments:
         machine_state: clocks, temperature, power, throttling now, as name → text.
         load: makes an object whose ``share()`` tells which part of the processors others used since it was made.
         peak_memory: makes a context manager with ``bytes`` and ``what`` afterwards.
+        memory_resolution: bytes below which a difference of peaks says nothing.
         stopwatch: times one call.
-        synchronize: waits for the device.
     """
 
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
@@ -191,6 +69,7 @@ class Instruments:
     machine_state: Callable[[], Mapping[str, str]] = dict
     load: Callable[[], Any] | None = None
     peak_memory: Callable[[], AbstractContextManager[Any]] = nullcontext
+    memory_resolution: int = 0
 
 
 def choose_providers(
@@ -200,7 +79,7 @@ def choose_providers(
 
     Args:
         suite: the suite.
-        names: providers to run; without any, all.
+        names: providers to run; without any, the suite's defaults.
         baseline: name of the base, ``None`` for the suite's.
 
     Raises:
@@ -211,7 +90,7 @@ def choose_providers(
         if name not in known:
             raise UsageError(f"suite {suite.name} has no provider {name!r}; it has {', '.join(known)}")
     base = known[baseline or suite.baseline]
-    wanted = names or list(known)
+    wanted = names or suite.default_providers or list(known)
     return base, [known[name] for name in dict.fromkeys(wanted) if name != base.name]
 
 
@@ -246,7 +125,7 @@ def run(
         problems: sizes to compare at, from :func:`choose_problems`.
         device: this machine's device with its roofs.
         baseline: name of the base.
-        providers: names to compare with it; without any, all.
+        providers: names to compare with it; without any, the suite's defaults.
         settings: how long to measure.
         instruments: clocks and meters; by default the host's clock alone.
         on_progress: told what is being done.
@@ -335,7 +214,11 @@ class _Lab:
     def _against(
         self, problem: Any, base: Work, provider: Provider, inputs: Any, floors: Mapping[str, float]
     ) -> dict[str, Any]:
-        entry: dict[str, Any] = {"provider": provider.name, "description": provider.description, "ours": provider.ours}
+        entry: dict[str, Any] = {
+            "provider": provider.name,
+            "description": provider.description,
+            "judged": provider.judged,
+        }
         reason = provider.unavailable(problem, self.device.kind)
         if reason:
             return entry | {"status": "unavailable", "reason": reason}
@@ -365,7 +248,7 @@ class _Lab:
     def _base_entry(
         self, problem: Any, base: Provider, work: Work, check: Check, same: Mapping[str, Pairs], peak: int | None
     ) -> dict[str, Any]:
-        entry: dict[str, Any] = {"provider": base.name, "description": base.description, "ours": base.ours}
+        entry = _named(base)
         entry |= {"status": "baseline", **_checked(check), "peak_bytes": peak, "energy": self._energy(work)}
         state = dict(self.instruments.machine_state())
         own = {key: Pairs(series.base, series.base) for key, series in same.items()}
@@ -393,8 +276,10 @@ class _Lab:
                 work.call()
             self.instruments.stopwatch.synchronize()
         peaks = [probe.bytes for probe in (building, running) if probe is not None and probe.bytes is not None]
-        known = before is not None and before.bytes is not None and peaks
-        return work, max(0, max(peaks) - before.bytes) if known else None, worse
+        if before is None or before.bytes is None or not peaks:
+            return work, None, worse
+        peak = max(peaks) - before.bytes
+        return work, peak if peak >= self.instruments.memory_resolution else None, worse
 
     def _pairs(self, base: Work, other: Work) -> dict[str, Pairs]:
         watch = self.instruments.stopwatch
@@ -472,6 +357,10 @@ class _Lab:
             torch.cuda.empty_cache()
 
 
+def _named(provider: Provider) -> dict[str, Any]:
+    return {"provider": provider.name, "description": provider.description, "judged": provider.judged}
+
+
 def _describe(problem: Any) -> dict[str, Any]:
     keys = ("name", "title", "parameters", "tensors", "dtype", "flops", "floor_bytes")
     return {key: getattr(problem, key) for key in keys}
@@ -482,7 +371,8 @@ def _checked(check: Check) -> dict[str, Any]:
 
 
 def _wrong(check: Check) -> str:
-    return f"error {check.error:.3g}, allowed {check.tolerance:.3g} ({check.measure}){': ' if check.detail else ''}{check.detail}"
+    place = f", {check.detail}" if check.detail else ""
+    return f"error {check.error:.3g}{place}, allowed {check.tolerance:.3g} ({check.measure})"
 
 
 def _comparisons(pairs: Mapping[str, Pairs], floors: Mapping[str, float] | None = None) -> dict[str, Any]:
@@ -509,7 +399,7 @@ def failures(result: Mapping[str, Any], named: Sequence[str] | None = None) -> l
     judged, problems = 0, []
     for problem in result["problems"]:
         for entry in problem["results"]:
-            if not (entry["provider"] in named if named else entry["ours"]) or entry["status"] == "baseline":
+            if not (entry["provider"] in named if named else entry["judged"]) or entry["status"] == "baseline":
                 continue
             judged += entry["status"] == "measured"
             if entry["status"] in ("wrong", "failed"):

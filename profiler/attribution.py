@@ -273,7 +273,8 @@ def _cpu_rows(trace: Trace, tree: CallTree, dispatched: np.ndarray, labels: Cont
     events = np.concatenate([events, leaves])
     order = np.argsort(host.start_ns[events], kind="stable")
     events, price = events[order], np.concatenate([prices, np.array(unknown, np.int64)])[order]
-    threads = [thread if isinstance(thread, int) else i for i, (_, thread) in enumerate(trace.threads)]
+    numbered = [isinstance(thread, int) and abs(thread) < 2**63 for _, thread in trace.threads]
+    threads = [thread if fits else i for i, ((_, thread), fits) in enumerate(zip(trace.threads, numbered))]
     return Rows(
         kind=np.full(len(events), CPU_KIND, np.int8),
         name=host.name[events],

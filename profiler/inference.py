@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from .ops import OpRecord, TensorMeta
-from .shapes import UNRECORDED, infer_outputs, is_broadcasting, tensor_inputs
+from .shapes import UNRECORDED, infer_outputs, is_broadcasting, is_possible, tensor_inputs
 from .trace import Signature
 
 DTYPES = {
@@ -122,7 +122,7 @@ def _is_nested(dims: Any) -> bool:
 
 
 def _tensor(dims: Any, strides: Any, dtype: str) -> Any:
-    if not _is_integers(dims) or min(dims, default=0) < 0:
+    if not isinstance(dims, list) or not is_possible(dims):
         return UNRECORDED
     stride = tuple(strides) if _is_integers(strides) and len(strides) == len(dims) else None
     return TensorMeta(tuple(dims), dtype, stride)

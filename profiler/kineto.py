@@ -239,15 +239,20 @@ def _events(array: bytes | memoryview, skipped: Counter[str]) -> list[Event]:
         _IrregularLayoutError: it is not valid JSON.
     """
     try:
-        events: list[Event] = _tolerant(_decode_events, array)
-        # A trace writes all its times alike, so a sample tells.
-        if any(type(event.ts) is float and abs(event.ts) > _EXACT_FLOAT_US for event in events[::64]):
-            events = list(_tolerant(_decode_exact_events, array))
-        return events
-    except msgspec.ValidationError:
-        return _events_one_by_one(array, skipped)
+        try:
+            return _decoded(array)
+        except msgspec.ValidationError:
+            return _events_one_by_one(array, skipped)
     except msgspec.DecodeError as error:
-        raise _IrregularLayoutError from error
+        raise _IrregularLayoutError(str(error)) from error
+
+
+def _decoded(array: bytes | memoryview) -> list[Event]:
+    events: list[Event] = _tolerant(_decode_events, array)
+    # A trace writes all its times alike, so a sample tells whether floats hold their nanoseconds.
+    if any(type(event.ts) is float and abs(event.ts) > _EXACT_FLOAT_US for event in events[::64]):
+        events = list(_tolerant(_decode_exact_events, array))
+    return events
 
 
 def _events_one_by_one(array: bytes | memoryview, skipped: Counter[str]) -> list[Event]:
@@ -255,7 +260,7 @@ def _events_one_by_one(array: bytes | memoryview, skipped: Counter[str]) -> list
     for raw in _tolerant(_decode_raw_events, array):
         try:
             events.append(_decode_event(raw))
-        except msgspec.ValidationError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             skipped["a field of the wrong type"] += 1
     return events
 
@@ -297,7 +302,10 @@ def _read_whole(path: Path, text: bytes, consume: Callable[[list[Event]], None],
     if document.events is None:
         raise TraceError(f"{path} is JSON but not a Kineto trace: it has no traceEvents")
     for batch in _batches(document.events):
-        consume(_events(batch, skipped))
+        try:
+            consume(_events(batch, skipped))
+        except _IrregularLayoutError as error:
+            raise TraceError(f"{path} is not valid JSON ({error}); copy or record the trace again") from None
     document.events = None
     return document
 

@@ -56,7 +56,7 @@ class OtherLoad:
 
     def __init__(self, root: Path = ROOT) -> None:
         self._root = root
-        self._wall, self._own, self._busy = time.perf_counter(), time.process_time(), self._busy_seconds()
+        self._wall, self._own, self._busy = time.perf_counter(), _own_seconds(), self._busy_seconds()
 
     def share(self) -> float | None:
         """Between 0 and 1, ``None`` where the system does not tell."""
@@ -64,7 +64,7 @@ class OtherLoad:
         busy_now = self._busy_seconds()
         if busy_now is None or self._busy is None or wall <= 0:
             return None
-        others = (busy_now - self._busy) - (time.process_time() - self._own)
+        others = (busy_now - self._busy) - (_own_seconds() - self._own)
         return min(max(others / (wall * (os.cpu_count() or 1)), 0.0), 1.0)
 
     def _busy_seconds(self) -> float | None:
@@ -74,6 +74,11 @@ class OtherLoad:
             return None
         user, nice, system, _idle, _wait, irq, softirq, steal = map(int, fields[1:9])
         return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_seconds() -> float:
+    """Processor time of this process and of the children it waited for, such as compilers."""
+    return sum(os.times()[:4])
 
 
 def _cpu_state() -> dict[str, str]:

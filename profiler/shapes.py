@@ -11,6 +11,7 @@ from math import prod
 from typing import Any
 
 from .ops import TensorMeta
+from .promotion import INTEGERS, SCALAR_TYPES, broadcast, promote
 
 Outputs = tuple[TensorMeta, ...] | None
 Rule = Callable[[Sequence[Any]], Outputs]
@@ -24,14 +25,6 @@ class _Unrecorded:
 
 
 UNRECORDED = _Unrecorded()
-
-#: Numbers of ``c10::ScalarType``, as the ``dtype`` arguments of ops are recorded.
-SCALAR_TYPES = {
-    0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "fp16", 6: "fp32", 7: "fp64",
-    9: "complex64", 10: "complex128", 11: "bool", 15: "bf16", 23: "fp8", 24: "fp8",
-}  # fmt: skip
-_FLOATING = ("fp8", "bf16", "fp16", "fp32", "fp64", "complex64", "complex128")
-_INTEGERS = ("bool", "uint8", "int8", "int16", "int32", "int64")
 
 
 class _UnknownError(Exception):
@@ -50,9 +43,17 @@ def infer_outputs(name: str, args: Sequence[Any]) -> tuple[TensorMeta, ...]:
     if rule is None:
         return ()
     try:
-        return rule(args) or ()
-    except (_UnknownError, IndexError, TypeError, ValueError, OverflowError):
+        outputs = rule(args) or ()
+        return outputs if all(is_possible(meta.shape) for meta in outputs) else ()
+    except _UnknownError:
         return ()
+    except (IndexError, TypeError, ValueError, AttributeError, ArithmeticError):
+        return ()  # arguments that no such op has: another version of it, or a damaged trace
+
+
+def is_possible(shape: Sequence[Any]) -> bool:
+    """Whether a tensor can have this shape: whole sizes, not negative, and in all less than 2**62."""
+    return set(map(type, shape)) <= {int} and min(shape, default=0) >= 0 and prod(shape) < 1 << 62
 
 
 def is_broadcasting(name: str) -> bool:
@@ -93,52 +94,13 @@ def _cast(args: Sequence[Any], position: int, default: str) -> str:
     return SCALAR_TYPES[number]
 
 
-def promote(metas: Sequence[TensorMeta]) -> str:
-    """Result type of tensors, by torch's rules: 0-dimensional ones only count where their kind is a higher one."""
-    sized = [meta.dtype for meta in metas if meta.shape]
-    scalars = [meta.dtype for meta in metas if not meta.shape]
-    best = _widest(sized)
-    highest = _widest(scalars)
-    if best is None or (highest in _FLOATING and best in _INTEGERS):
-        best = highest if best is None or highest is None else "fp32"
-    if best is None:
-        raise _UnknownError
-    return best
-
-
-def _widest(dtypes: Sequence[str]) -> str | None:
-    floating = [dtype for dtype in dtypes if dtype in _FLOATING]
-    if {"fp16", "bf16"} <= set(floating):
-        floating.append("fp32")
-    if floating:
-        return max(floating, key=_FLOATING.index)
-    integers = [dtype for dtype in dtypes if dtype in _INTEGERS]
-    return max(integers, key=_INTEGERS.index) if integers else None
-
-
-def broadcast(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """Common shape of tensors of these shapes.
-
-    Raises:
-        ValueError: they do not fit together.
-    """
-    rank = max(map(len, shapes))
-    result = []
-    for sizes in zip(*((1,) * (rank - len(shape)) + shape for shape in shapes)):
-        size = next((size for size in sizes if size != 1), 1)
-        if any(other not in (1, size) for other in sizes):
-            raise ValueError("shapes do not broadcast")
-        result.append(size)
-    return tuple(result)
-
-
 def _elementwise(dtype: str | None = None, true_division: bool = False) -> Rule:
     def rule(args: Sequence[Any]) -> Outputs:
         metas = [arg for arg in args if isinstance(arg, TensorMeta)]
         if not metas:
             return None
         kind = dtype or promote(metas)
-        if kind in _INTEGERS and not dtype and (true_division or any(isinstance(arg, float) for arg in args)):
+        if kind in INTEGERS and not dtype and (true_division or any(isinstance(arg, float) for arg in args)):
             kind = "fp32"
         return (_dense(broadcast([meta.shape for meta in metas]), kind),)
 
@@ -190,7 +152,7 @@ def _reduction(dims: int | None, keep: int, dtype: int | str | None, full_argume
         shape = () if dims is None or everything else _reduced(source.shape, _value(args, dims), _value(args, keep))
         kind = dtype if isinstance(dtype, str) else source.dtype
         if isinstance(dtype, int):
-            kind = _cast(args, 1 if everything else dtype, "int64" if source.dtype in _INTEGERS else source.dtype)
+            kind = _cast(args, 1 if everything else dtype, "int64" if source.dtype in INTEGERS else source.dtype)
         values = _dense(shape, kind)
         return (values,) if outputs == 1 or everything else (values, _dense(shape, "int64"))
 
@@ -350,11 +312,14 @@ def _topk(args: Sequence[Any]) -> Outputs:
 
 
 def _arange(args: Sequence[Any]) -> Outputs:
-    """``arange(start, end, step, ...)``, the overload with five or more arguments after the range."""
-    if len(args) < 7:
+    """``arange([start,] end, [step,] dtype, layout, device, pin_memory)``."""
+    count = len(args) - 4
+    if not 1 <= count <= 3:
         return None
-    start, end, step = (_value(args, position) for position in range(3))
-    return (_dense((-(-(end - start) // step),), _cast(args, 3, "int64")),)
+    numbers = [_value(args, position) for position in range(count)]
+    start, end, step = (0, *numbers, 1) if count == 1 else (*numbers, 1)[:3]
+    default = "int64" if all(isinstance(number, int) for number in numbers) else "fp32"
+    return (_dense((-int(-(end - start) // step),), _cast(args, count, default)),)
 
 
 #: Elementwise ops and how many arguments they have before an ``out=``.

@@ -265,7 +265,10 @@ class _Collector:
             distributed=document.distributedInfo if isinstance(document.distributedInfo, dict) else {},
             resolution_ns=1000 if self._whole_microseconds else 1,
             uncompressed_bytes=size,
-            warnings=tuple(f"{count} events with {reason} were left out" for reason, count in skipped.items()),
+            warnings=tuple(
+                f"{count} {'event' if count == 1 else 'events'} with {reason} left out"
+                for reason, count in skipped.items()
+            ),
         )
 
 

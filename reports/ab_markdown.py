@@ -8,7 +8,10 @@ from typing import Any
 from . import ab_view
 from .text import UNKNOWN, binary_bytes, clean, count, duration, known, number, percent
 
-_HEADS = ("provider", "verdict", "ratio (95 % interval)", "time", "GB/s", "of the roof", "bytes/parameter", "passes", "ns/parameter", "error", "memory")  # fmt: skip
+_HEADS = (
+    "provider", "verdict", "ratio (95 % interval)", "time", "GB/s", "of the roof", "bytes/parameter", "passes",
+    "ns/parameter", "error", "memory",
+)  # fmt: skip
 
 
 def to_markdown(result: Mapping[str, Any]) -> str:
@@ -45,7 +48,6 @@ def _cells(problem: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
     has_times = entry["status"] in ("baseline", "measured")
     comparison = entry["comparisons"]["wall"] if entry["status"] == "measured" else None
     per_parameter = entry.get("bytes_per_parameter")
-    floor = problem["floor_bytes"] / problem["parameters"] if problem["floor_bytes"] else None
     return [
         clean(entry["provider"]),
         ab_view.verdict_of(entry),
@@ -54,7 +56,7 @@ def _cells(problem: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
         number(entry.get("gbs")),
         percent(entry.get("roof_fraction")),
         number(per_parameter),
-        number(per_parameter / floor) if per_parameter and floor else UNKNOWN,
+        number(per_parameter / ab_view.ITEM_BYTES[problem["dtype"]]) if per_parameter else UNKNOWN,
         number(ab_view.time_us(entry) * 1e3 / problem["parameters"]) if has_times else UNKNOWN,
         f"{entry['error']:.1e}" if known(entry.get("error")) else UNKNOWN,
         binary_bytes(entry.get("peak_bytes")),
@@ -62,19 +64,11 @@ def _cells(problem: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
 
 
 def _parts(problem: Mapping[str, Any]) -> list[str]:
-    names = ab_view.parts(problem)
-    if not names:
+    rows = ab_view.part_rows(problem)
+    if not rows:
         return []
-    lines = ["", _row(("part of the call", "provider", "verdict", "ratio (95 % interval)", "time")), _row(["---"] * 5)]
-    for part in names:
-        for entry in ab_view.timed(problem):
-            comparison = entry["comparisons"].get(part) if entry["status"] == "measured" else None
-            time = (entry["times_us"].get(part) or {}).get("median")
-            verdict = comparison["verdict"] if comparison else "BASE"
-            lines.append(
-                _row([part, entry["provider"], verdict, ab_view.ratio_text(comparison) or UNKNOWN, duration(time)])
-            )
-    return lines
+    heads = ("part of the call", "provider", "verdict", "ratio (95 % interval)", "time")
+    return ["", _row(heads), _row(["---"] * len(heads)), *map(_row, rows)]
 
 
 def _row(cells: Any) -> str:

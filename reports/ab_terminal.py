@@ -67,9 +67,8 @@ def _problem(problem: Mapping[str, Any], console: Console) -> RenderableType:
     lines: list[RenderableType] = [heading(problem["name"], f"{problem['title']}; {size}")]
     lines.append(Text(ab_view.noise_text(problem), style="dim"))
     lines += [Text(""), _table(problem, console)]
-    parts = ab_view.parts(problem)
-    if parts:
-        lines += [Text(""), _parts_table(problem, parts)]
+    if ab_view.parts(problem):
+        lines += [Text(""), _parts_table(problem)]
     absent = ab_view.missing(problem)
     if absent:
         lines += [Text(""), facts([(name, "", reason) for name, reason in absent])]
@@ -102,7 +101,7 @@ def _cells(entry: Mapping[str, Any], columns: list[str]) -> list[Text]:
     comparison = (entry.get("comparisons") or {}).get("wall") if entry["status"] == "measured" else None
     energy = ab_view.energy_text(entry) if has_times else ""
     cells = {
-        "provider": Text(clean(entry["provider"]), style="bold" if entry["ours"] else ""),
+        "provider": Text(clean(entry["provider"]), style="bold" if entry["judged"] else ""),
         "verdict": Text(verdict, style=VERDICT_STYLES.get(verdict, "")),
         "ratio (95 %)": Text(ab_view.ratio_text(comparison)),
         "time": Text(duration(ab_view.time_us(entry)) if has_times else UNKNOWN),
@@ -117,22 +116,12 @@ def _cells(entry: Mapping[str, Any], columns: list[str]) -> list[Text]:
     return [cells[name] for name in columns]
 
 
-def _parts_table(problem: Mapping[str, Any], parts: list[str]) -> RenderableType:
-    table = plain_table(
-        "part of the call", "provider", "verdict", "ratio (95 %)", "time", right=("ratio (95 %)", "time")
-    )
-    for part in parts:
-        for entry in ab_view.timed(problem):
-            measured = entry["status"] == "measured"
-            comparison = entry["comparisons"].get(part) if measured else None
-            verdict = comparison["verdict"] if comparison else "BASE"
-            table.add_row(
-                Text(clean(part)),
-                Text(clean(entry["provider"])),
-                Text(verdict, style=VERDICT_STYLES[verdict]),
-                Text(ab_view.ratio_text(comparison)),
-                Text(duration((entry["times_us"].get(part) or {}).get("median"))),
-            )
+def _parts_table(problem: Mapping[str, Any]) -> RenderableType:
+    heads = ("part of the call", "provider", "verdict", "ratio (95 %)", "time")
+    table = plain_table(*heads, right=heads[3:])
+    for part, provider, verdict, ratio, time in ab_view.part_rows(problem):
+        style = VERDICT_STYLES.get(verdict, "")
+        table.add_row(Text(clean(part)), Text(clean(provider)), Text(verdict, style=style), Text(ratio), Text(time))
     return table
 
 

@@ -9,12 +9,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from .text import clean, duration, number, percent
+from .text import UNKNOWN, clean, duration, number, percent
 
 Result = Mapping[str, Any]
 
 #: Clocks whose comparison is shown under another name; any other key names a part of the call.
 CLOCK_NAMES = {"wall": "wall", "device": "device"}
+#: Size of a parameter: bytes per parameter over this are passes over memory, one per tensor read or written.
+ITEM_BYTES = {"fp32": 4, "bf16": 2}
 #: Share of the processors that other programs may use before results are doubted.
 QUIET_SHARE = 0.05
 
@@ -64,37 +66,35 @@ def ratio_text(comparison: Mapping[str, Any] | None) -> str:
 
 
 def headlines(result: Result) -> list[str]:
-    """The answer, a sentence for each problem, fastest provider first."""
-    return [_headline(problem, result["baseline"]) for problem in result["problems"]]
+    """The answer, a sentence for each problem: the base's time, then edgeroof's own, then the others by speed."""
+    return [_headline(problem) for problem in result["problems"]]
 
 
-def _headline(problem: Mapping[str, Any], baseline: str) -> str:
-    entries = sorted(timed(problem), key=_speed, reverse=True)
-    first = entries[0]
-    lead = f"{problem['title']}: {first['provider']} is fastest at {duration(time_us(first))}"
-    if len(entries) == 1:
-        return f"{problem['title']}: {first['provider']} takes {duration(time_us(first))}"
-    rest = [f"{entry['provider']} takes {number(_speed(first) / _speed(entry))} times as long" for entry in entries[1:]]
-    ours = [
-        f"{entry['provider']} against {baseline}: {verdict_of(entry)}, {ratio_text(entry['comparisons']['wall'])}"
-        for entry in timed(problem)
-        if entry["ours"] and entry["status"] == "measured"
-    ]
-    return "; ".join([lead, *rest]) + "." + (f" {'; '.join(ours)}." if ours else "")
+def _headline(problem: Mapping[str, Any]) -> str:
+    base = next(entry for entry in problem["results"] if entry["status"] == "baseline")
+    measured = [entry for entry in timed(problem) if entry is not base]
+    measured.sort(key=lambda entry: (not entry["judged"], -entry["comparisons"]["wall"]["ratio"]))
+    found = [f"{entry['provider']} {_in_words(entry['comparisons']['wall'])}" for entry in measured]
+    wrong = [f"{entry['provider']} is wrong" for entry in problem["results"] if entry["status"] == "wrong"]
+    lead = f"{problem['title']}: {base['provider']} takes {duration(time_us(base))}"
+    return "; ".join([lead, *found, *wrong]) + "."
 
 
-def _speed(entry: Mapping[str, Any]) -> float:
-    """How many times as fast as the base; paired ratios rank better than times taken minutes apart."""
-    return 1.0 if entry["status"] == "baseline" else float(entry["comparisons"]["wall"]["ratio"])
+def _in_words(comparison: Mapping[str, Any]) -> str:
+    ratio = comparison["ratio"]
+    if comparison["verdict"] == "FASTER":
+        return f"is {number(ratio)} times as fast"
+    if comparison["verdict"] == "SLOWER":
+        return f"takes {number(1 / ratio)} times as long"
+    return "is the same" if comparison["verdict"] == "SAME" else f"is unclear ({ratio_text(comparison)})"
 
 
 def noise_text(problem: Mapping[str, Any]) -> str:
     """The A/A run in one line."""
     wall = problem["aa"]["comparisons"]["wall"]
-    floor = max(abs(math.log(wall["low"])), abs(math.log(wall["high"])), math.log(wall["floor"]))
     return (
         f"A/A says {wall['verdict']}: {ratio_text(wall)} over {wall['pairs']} pairs; "
-        f"differences must exceed {percent(math.expm1(floor))}"
+        f"differences must exceed {percent(floor_ratio(problem) - 1)}"
     )
 
 
@@ -158,6 +158,24 @@ def parts(problem: Mapping[str, Any]) -> list[str]:
     for entry in timed(problem):
         keys |= dict.fromkeys(key for key in entry["times_us"] if key not in CLOCK_NAMES)
     return list(keys)
+
+
+def part_rows(problem: Mapping[str, Any]) -> list[list[str]]:
+    """Part, provider, verdict, ratio and time of every part that was compared."""
+    rows = []
+    for part in parts(problem):
+        for entry in timed(problem):
+            comparison = entry["comparisons"].get(part) if entry["status"] == "measured" else None
+            verdict = comparison["verdict"] if comparison else verdict_of(entry)
+            time = (entry["times_us"].get(part) or {}).get("median")
+            rows.append([part, entry["provider"], verdict, ratio_text(comparison) or UNKNOWN, duration(time)])
+    return rows
+
+
+def floor_ratio(problem: Mapping[str, Any]) -> float:
+    """What a ratio must exceed to count, from the A/A run."""
+    wall = problem["aa"]["comparisons"]["wall"]
+    return math.exp(max(abs(math.log(wall["low"])), abs(math.log(wall["high"])), math.log(wall["floor"])))
 
 
 def setting(result: Result) -> str:

@@ -96,12 +96,12 @@ def adamw_prepare_kernel(
     ``grad_scale``, ``found_inf`` and ``partials`` may be ``None``. Nothing changes when the step is skipped.
     """
     lanes = tl.arange(0, WIDTH)
-    skip = False
+    skip = tl.full([], 0, tl.int32)
     factor = tl.full([], 1.0, tl.float64)
     if grad_scale is not None:
         factor = 1.0 / tl.load(grad_scale).to(tl.float64)
     if found_inf is not None:
-        skip = tl.load(found_inf) != 0.0
+        skip = (tl.load(found_inf) != 0.0).to(tl.int32)
     if partials is not None:
         total = tl.zeros([WIDTH], tl.float64)
         for first in range(0, sums, WIDTH):
@@ -109,7 +109,7 @@ def adamw_prepare_kernel(
         length = tl.sqrt(tl.sum(total)) * tl.abs(factor)
         tl.store(norm, length.to(tl.float32))
         if SKIP_NONFINITE:
-            skip = skip | ((length - length) != 0.0)
+            skip = skip | ((length - length) != 0.0).to(tl.int32)
         if CLIP:
             ratio = tl.load(hyper + groups * HYPER_WIDTH + MAX_NORM) / (length + 1e-6)
             factor = factor * tl.where(ratio > 1.0, 1.0, ratio)  # NaN stays NaN, as in clip_grad_norm_
@@ -118,14 +118,14 @@ def adamw_prepare_kernel(
         index = first + lanes
         inside = index < tensors
         row = table + index.to(tl.int64) * TABLE_WIDTH
-        active = inside & (tl.load(row + GRAD, mask=inside, other=0) != 0) & (skip == 0)
+        active = tl.where(skip == 0, tl.load(row + GRAD, mask=inside, other=0), 0) != 0
         step = tl.load(steps + index, mask=inside, other=0.0) + tl.where(active, 1.0, 0.0)
         tl.store(steps + index, step, mask=active)
 
         group = hyper + tl.load(row + GROUP, mask=inside, other=0) * HYPER_WIDTH
         lr = tl.load(group + LR, mask=inside, other=0.0)
-        beta1 = tl.load(group + BETA1, mask=inside, other=0.0)
-        beta2 = tl.load(group + BETA2, mask=inside, other=0.0)
+        beta1 = tl.load(group + BETA1, mask=inside, other=0.5)
+        beta2 = tl.load(group + BETA2, mask=inside, other=0.5)
         power = tl.where(active, step, 1.0).to(tl.float64)
         correction1 = 1.0 - tl.exp(power * tl.log(beta1))
         correction2 = 1.0 - tl.exp(power * tl.log(beta2))

@@ -13,7 +13,7 @@ from . import columns, ops
 from .formats import StateFormat
 from .layout import chunk_map, state_offsets
 from .moments import STATE_KEYS, Moments
-from .pointers import Member, PointerTable, Upload
+from .pointers import Member, PointerTable, Upload, is_capturing
 from .support import launch_options, on_device, triton_dtype
 
 State = dict[Tensor, dict[str, Any]]
@@ -119,6 +119,8 @@ class AdamWEngine:
         if not np.array_equal(hyper, self._hyper_host):
             self._hyper.write(hyper)
             self._hyper_host = hyper.copy()
+        elif not is_capturing(self.device):
+            self._hyper.replenish()
         for row, rate in rates:
             self._hyper.device_tensor[row, columns.LR].copy_(rate.reshape(()), non_blocking=True)
 

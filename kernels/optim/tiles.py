@@ -10,6 +10,7 @@ import triton.language as tl
 from . import columns
 
 BLOCK = tl.constexpr(columns.BLOCK)
+TINY = tl.constexpr(1e-37)  # share of a block's scale below which a value is nothing
 
 
 @triton.jit
@@ -78,8 +79,9 @@ def decode_signed(code, scale):
 @triton.jit
 def encode_signed(value, scale):
     """Nearest code, in the domain of cube roots."""
-    share = tl.where(scale > 0.0, tl.abs(value) / scale, 0.0)
-    magnitude = tl.floor(tl.minimum(127.0 * tl.exp2(tl.log2(share) * (1.0 / 3.0)), 127.0) + 0.5)
+    share = tl.abs(value) / tl.where(scale > 0.0, scale, 1.0)
+    root = tl.exp2(tl.log2(tl.maximum(share, TINY)) * (1.0 / 3.0))
+    magnitude = tl.floor(tl.minimum(127.0 * root, 127.0) + 0.5)
     return tl.where(value < 0.0, -magnitude, magnitude).to(tl.int8)
 
 
@@ -99,8 +101,8 @@ def decode_unsigned(code, scale):
 @triton.jit
 def encode_unsigned(value, scale, random):
     """Either neighbouring code, so that the expectation is the value; never 0 for a positive value."""
-    share = tl.where(scale > 0.0, value / scale, 0.0)
-    below = tl.floor(255.0 * tl.exp2(tl.log2(share) * (1.0 / 6.0)))
+    share = value / tl.where(scale > 0.0, scale, 1.0)
+    below = tl.floor(255.0 * tl.exp2(tl.log2(tl.maximum(share, TINY)) * (1.0 / 6.0)))
     below = tl.minimum(tl.maximum(below, 0.0), 254.0)
     low = sixth_power(below * (1.0 / 255.0))
     high = sixth_power((below + 1.0) * (1.0 / 255.0))

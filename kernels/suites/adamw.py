@@ -8,7 +8,7 @@ import importlib.metadata
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..ab import Suite
+from ..declarations import Suite
 from .compiled import CompiledAdamW, compiled_step, why_not
 from .optimizers import (
     UPDATE_TOLERANCE,
@@ -38,7 +38,8 @@ CLIP_PASSES = 3
 
 #: Bytes per parameter to read and write both states in 8 bits, with an fp32 scale per block of 256 elements.
 EIGHT_BIT_STATES = 4 * (1 + 4 / 256)
-#: What rounding states to 8 bits may do to the first steps' updates, relative to the largest.
+#: What rounding states to bf16 may do to the first steps' updates, relative to the largest; the same for 8 bits.
+HALF_STATE_TOLERANCE = 0.02
 EIGHT_BIT_TOLERANCE = 0.2
 
 
@@ -69,17 +70,16 @@ def adamw_suite(dtype: str = "fp32", clip_norm: float | None = None) -> Suite:
 
 
 def adamw_float64(before: list[Any], gradients: list[list[Any]], hyper: Hyper) -> list[Any]:
-    """The truth: AdamW (I. Loshchilov and F. Hutter, 2019) in float64, starting from zero states."""
+    """The truth: steps of :func:`edgeroof.kernels.reference.adamw_reference` from zero states."""
+    from ..reference import AdamWState, adamw_reference
+
+    settings: dict[str, Any] = {"lr": hyper.lr, "weight_decay": hyper.weight_decay}
     after = []
-    for index, start in enumerate(before):
-        p, m, v = start.clone(), start * 0, start * 0
-        for number, of_step in enumerate(gradients, 1):
-            g = of_step[index]
-            m = BETA1 * m + (1 - BETA1) * g
-            v = BETA2 * v + (1 - BETA2) * g * g
-            m_hat, v_hat = m / (1 - BETA1**number), v / (1 - BETA2**number)
-            p = p - hyper.lr * hyper.weight_decay * p - hyper.lr * m_hat / (v_hat.sqrt() + EPSILON)
-        after.append(p)
+    for index, parameter in enumerate(before):
+        state = AdamWState.zeros_like(parameter)
+        for of_step in gradients:
+            parameter = adamw_reference(parameter, of_step[index], state, betas=(BETA1, BETA2), eps=EPSILON, **settings)
+        after.append(parameter)
     return after
 
 
@@ -174,16 +174,55 @@ def _without_ours(problem: OptimizerProblem, device: str) -> str | None:
     return None
 
 
+def _our_bytes(state_dtype: str) -> Callable[[OptimizerProblem], float]:
+    def bytes_moved(problem: OptimizerProblem) -> float:
+        from ..optim import FusedAdamW
+
+        clips = problem.clip_norm is not None
+        return problem.parameters * FusedAdamW.bytes_per_parameter(problem.dtype, state_dtype=state_dtype, clip=clips)
+
+    return bytes_moved
+
+
+def _reduced(state_dtype: str) -> Callable[..., Any]:
+    """FusedAdamW with small states; bf16 parameters are rounded stochastically, else small updates are lost."""
+
+    def make(parameters: list[Any], problem: OptimizerProblem, hyper: Hyper) -> Any:
+        options = {"state_dtype": state_dtype, "stochastic_rounding": problem.dtype == "bf16"}
+        return _fused_adamw(parameters, problem, hyper, **options)
+
+    return make
+
+
 def _our_providers() -> tuple[OptimizerProvider, ...]:
+    ours: dict[str, Any] = {"clips_itself": True, "unavailable": _without_ours}
+    full, half, eight = (_our_bytes(state_dtype) for state_dtype in ("fp32", "bf16", "int8"))
     return (
+        _provider("edgeroof", "FusedAdamW, fp32 states", _fused_adamw, bytes_moved=full, judged=True, **ours),
         _provider(
-            "edgeroof",
-            "FusedAdamW: one launch over all tensors, clipping included",
+            "edgeroof-graph",
+            "FusedAdamW, fp32 states, replayed from a CUDA graph",
             _fused_adamw,
-            bytes_moved=_passes(FUSED_PASSES, clips_itself=True),
-            clips_itself=True,
-            unavailable=_without_ours,
-            ours=True,
+            bytes_moved=full,
+            judged=True,
+            graph=True,
+            **ours | {"unavailable": lambda p, d: _without_ours(p, d) or _only_cuda("CUDA graphs need a GPU")(p, d)},
+        ),
+        _provider(
+            "edgeroof-bf16",
+            "FusedAdamW, bf16 states",
+            _reduced("bf16"),
+            bytes_moved=half,
+            tolerance=HALF_STATE_TOLERANCE,
+            **ours,
+        ),
+        _provider(
+            "edgeroof-8bit",
+            "FusedAdamW, 8-bit states",
+            _reduced("int8"),
+            bytes_moved=eight,
+            tolerance=EIGHT_BIT_TOLERANCE,
+            **ours,
         ),
     )
 
@@ -230,7 +269,5 @@ def _other_providers() -> tuple[OptimizerProvider, ...]:
         provider("bitsandbytes", "bitsandbytes AdamW, 32-bit states", bnb, "AdamW", "bitsandbytes"),
         provider("bitsandbytes-8bit", "bitsandbytes AdamW8bit, 8-bit states", bnb, "AdamW8bit", "bitsandbytes", block),
         provider("torchao-8bit", "torchao AdamW8bit, compiled", ao, "AdamW8bit", "torchao", block),
-        provider(
-            "optimi", "optimi AdamW in Triton, a launch per tensor", "optimi", "AdamW", "torch-optimi", triton=True
-        ),
+        provider("optimi", "optimi AdamW, a Triton launch per tensor", "optimi", "AdamW", "torch-optimi", triton=True),
     )

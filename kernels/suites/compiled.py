@@ -1,4 +1,4 @@
-"""AdamW as ``torch.compile`` makes it: the strongest rival that needs no kernel of ours."""
+"""Optimizers as ``torch.compile`` makes them: the strongest rivals that need no kernel of ours."""
 
 from __future__ import annotations
 
@@ -83,3 +83,80 @@ def _update(p: Any, g: Any, m: Any, v: Any, decay: Any, rate: Any, correction: A
     v.mul_(BETA2).addcmul_(g, g, value=1 - BETA2)
     denominator = v.sqrt() / correction + EPSILON
     p.mul_(decay).sub_(rate * m / denominator)
+
+
+class CompiledAdafactor:
+    """Adafactor (fixed rate, no momentum) whose update of one tensor is compiled once and called tensor by tensor.
+
+    Args:
+        parameters: contiguous parameters with gradients.
+        lr: learning rate.
+        weight_decay: decoupled weight decay.
+    """
+
+    def __init__(self, parameters: Sequence[Any], lr: float, weight_decay: float) -> None:
+        import torch
+
+        self._steps = 0
+        self._parameters = [parameter for parameter in parameters if parameter.numel()]
+        self._states = [_second_moments(parameter) for parameter in self._parameters]
+        device = self._parameters[0].device
+        self._rate, self._decay = (torch.tensor(value, device=device) for value in (lr, 1 - lr * weight_decay))
+        self._keep = torch.zeros((), device=device)
+
+    def step(self) -> None:
+        """Update every parameter."""
+        import torch
+
+        self._steps += 1
+        self._keep.fill_(1 - self._steps**-0.8)
+        scalars = (self._keep, self._rate, self._decay)
+        matrix, vector = _compiled_adafactor()
+        with torch.no_grad():
+            for parameter, state in zip(self._parameters, self._states):
+                p, g = parameter.detach(), parameter.grad
+                if parameter.dim() >= 2:
+                    matrix(p.view(-1, *p.shape[-2:]), g.view(-1, *p.shape[-2:]), *state, *scalars)
+                else:
+                    vector(p, g, *state, *scalars)
+
+
+def _second_moments(parameter: Any) -> tuple[Any, ...]:
+    """Sums over rows and columns of a matrix, one value per element of a vector; in fp32."""
+    import torch
+
+    if parameter.dim() < 2:
+        return (torch.zeros_like(parameter, dtype=torch.float32),)
+    rows, columns = parameter.shape[-2:]
+    batch = parameter.numel() // (rows * columns)
+    return tuple(torch.zeros(batch, size, device=parameter.device) for size in (rows, columns))
+
+
+@functools.cache
+def _compiled_adafactor() -> tuple[Callable[..., None], Callable[..., None]]:
+    import torch
+
+    return (
+        torch.compile(_update_matrix, dynamic=True, fullgraph=True),
+        torch.compile(_update_vector, dynamic=True, fullgraph=True),
+    )
+
+
+def _update_matrix(p: Any, g: Any, row: Any, column: Any, keep: Any, rate: Any, decay: Any) -> None:
+    g = g.float()
+    squares = g * g + 1e-30
+    row.mul_(keep).add_(squares.mean(-1) * (1 - keep))
+    column.mul_(keep).add_(squares.mean(-2) * (1 - keep))
+    rows = (row / row.mean(-1, keepdim=True)).rsqrt().unsqueeze(-1)
+    _apply(p, rows * column.rsqrt().unsqueeze(-2) * g, rate, decay)
+
+
+def _update_vector(p: Any, g: Any, square: Any, keep: Any, rate: Any, decay: Any) -> None:
+    g = g.float()
+    square.mul_(keep).add_((g * g + 1e-30) * (1 - keep))
+    _apply(p, square.rsqrt() * g, rate, decay)
+
+
+def _apply(p: Any, update: Any, rate: Any, decay: Any) -> None:
+    size = (update * update).mean().sqrt()
+    p.copy_(p.float() * decay - rate * update / size.clamp(min=1.0))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..ab import Check, Problem, Provider, Work
+from ..declarations import Check, Problem, Provider, Work
 from .t5_shapes import FLAN_T5, Shape, elements, lora_shapes, parameter_shapes
 
 LORA_RANK = 8
@@ -16,7 +16,8 @@ _EPSILON = {"fp32": 2.0**-23, "bf16": 2.0**-7}
 
 #: Sizes that cross the branches of vectorised and chunked kernels: empty, single, around 16, and past 65,536 elements.
 CHECK_SHAPES: tuple[Shape, ...] = (
-    (0,), (1,), (15,), (16,), (17,), (33, 65), (127,), (512,), (65, 129), (3, 5, 7), (4097,), (65_537,), (32, 6), (256, 512),
+    (0,), (1,), (15,), (16,), (17,), (33, 65), (127,), (512,), (65, 129), (3, 5, 7), (4097,), (65_537,), (32, 6),
+    (256, 512),
 )  # fmt: skip
 CHECK_STEPS = 3
 #: Error that rounding inside the update may cause, relative to the largest update of the tensor. It lets a bias
@@ -293,6 +294,10 @@ def check_at_size(step: Step, provider: OptimizerProvider, reference: Reference)
         found = _compare([parameters[index]], old, expected, problem.dtype, steps, provider.tolerance)
         worst = max(worst, found, key=lambda check: check.severity)
     return worst
+
+
+def _first_positions(shapes: list[Shape]) -> list[int]:
+    return [shapes.index(shape) for shape in set(shapes)]
 
 
 def _compare(

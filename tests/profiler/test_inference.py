@@ -112,6 +112,8 @@ def test_plain_values(text: str, value: Any) -> None:
         ("topk", [FLOAT, SCALAR, SCALAR], ["", "2", "-1"], [((8, 2), "fp32"), ((8, 2), "int64")]),
         ("constant_pad_nd", [FLOAT, ("ScalarList", []), SCALAR], ["", "[1, 2]", "0"], [((8, 7), "fp32")]),
         ("repeat", [FLOAT, ("ScalarList", [])], ["", "[2, 1, 3]"], [((2, 8, 12), "fp32")]),
+        ("arange", [SCALAR, SCALAR, NONE, NONE, NONE], ["7", "", "", "", ""], [((7,), "int64")]),
+        ("arange", [SCALAR] * 3 + [NONE] * 4, ["1", "8", "3", "6", "", "", ""], [((3,), "fp32")]),
         ("mylib::op", [FLOAT], None, []),
         ("add", [FLOAT, ("float", [3])], None, []),
     ],

@@ -1,0 +1,136 @@
+"""AdamW on torch's own fused op: the CPU path, and the fallback for types and devices that Triton does not serve.
+
+Plain fp32 (or fp64) states take one call of ``aten::_fused_adamw_`` over all tensors. Everything else (clipping that
+must leave the gradients alone, reduced states, bf16 parameters) runs the same op over stretches that fit in a CPU's
+cache: decode, step, encode. That costs arithmetic, not another pass over memory. Tensors that are not dense are
+copied, since the op takes them for flat memory without a check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .codes import mixed_seed, round_to_bf16
+from .layout import flat_view, is_dense, same_order
+from .moments import Moments
+
+#: Elements of a stretch: four fp32 arrays of it fit in a core's L2 cache; a multiple of BLOCK.
+STRETCH = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Hyper:
+    """Hyper-parameters of a group. ``lr`` may be a tensor; ``factor`` unscales and clips the gradients."""
+
+    lr: float | Tensor
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    maximize: bool
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class Item:
+    """One tensor to step, with its state."""
+
+    param: Tensor
+    grad: Tensor
+    moments: Moments
+    step: Tensor
+    seed: int
+    shadow: Tensor | None
+
+    def is_plain(self) -> bool:
+        """Whether the fused op can work on the tensors as they stand."""
+        return (
+            self.moments.first.dtype == self.param.dtype == self.grad.dtype
+            and is_dense(self.param)
+            and is_dense(self.grad)
+            and same_order(self.param, self.grad)
+        )
+
+
+def adamw_step(items: Sequence[Item], hyper: Hyper, *, stochastic: bool) -> None:
+    """Step tensors of one group, device and dtype.
+
+    Args:
+        items: the tensors.
+        hyper: their hyper-parameters.
+        stochastic: whether bf16 parameters are rounded stochastically.
+    """
+    steps = [item.step for item in items]
+    torch._foreach_add_(steps, 1)
+    plain = [item for item in items if hyper.factor == 1.0 and item.is_plain()]
+    if plain:
+        _fused(
+            [flat_view(item.param) for item in plain],
+            [flat_view(item.grad) for item in plain],
+            [item.moments.first for item in plain],
+            [item.moments.second for item in plain],
+            [item.step for item in plain],
+            hyper,
+        )
+    rest = items if not plain else [item for item in items if not item.is_plain()]
+    for item in rest:
+        _step_in_stretches(item, hyper, stochastic)
+    for item in items:
+        if item.shadow is not None:
+            item.shadow.copy_(item.param)
+
+
+def _fused(
+    params: list[Tensor],
+    grads: list[Tensor],
+    first: list[Tensor],
+    second: list[Tensor],
+    steps: list[Tensor],
+    hyper: Hyper,
+) -> None:
+    torch._fused_adamw_(
+        params, grads, first, second, [], steps, amsgrad=False, lr=hyper.lr,  # type: ignore[arg-type]
+        beta1=hyper.betas[0], beta2=hyper.betas[1], weight_decay=hyper.weight_decay, eps=hyper.eps,
+        maximize=hyper.maximize,
+    )  # fmt: skip
+
+
+def _step_in_stretches(item: Item, hyper: Hyper, stochastic: bool) -> None:
+    work = item.param if is_dense(item.param) else item.param.contiguous()
+    grad = item.grad
+    if not (is_dense(grad) and same_order(grad, work)):
+        grad = torch.empty_strided(work.shape, work.stride(), dtype=grad.dtype, device=grad.device).copy_(grad)
+    flat_param, flat_grad = flat_view(work), flat_view(grad)
+    wide = torch.float64 if work.dtype == torch.float64 else torch.float32
+    generator = _generator(item) if stochastic or item.moments.first.dtype != wide else None
+    for start in range(0, flat_param.numel(), STRETCH):
+        target = flat_param[start : start + STRETCH]
+        part = item.moments.part(start, target.numel())
+        first, second = part.values()
+        values = target.to(wide)
+        gradient = flat_grad[start : start + STRETCH].to(wide)
+        if hyper.factor != 1.0:
+            gradient = gradient * hyper.factor
+        _fused([values], [gradient], [first], [second], [item.step], hyper)
+        if first is not part.first:
+            part.write(first, second, generator)
+        if target.dtype != wide:
+            rounds = stochastic and generator is not None and target.dtype == torch.bfloat16
+            target.copy_(round_to_bf16(values, generator) if rounds and generator is not None else values)
+    if work is not item.param:
+        item.param.copy_(work)
+
+
+def _generator(item: Item) -> torch.Generator:
+    """Random numbers that depend on the tensor and its step alone, so that a resumed run repeats itself."""
+    generator = torch.Generator(device=item.param.device)
+    return generator.manual_seed(mixed_seed(item.seed, int(item.step)))
+
+
+def gradient_norm(grads: Sequence[Tensor], scale: float) -> Tensor:
+    """Norm of all gradients after division by ``scale``, as ``clip_grad_norm_`` takes it."""
+    norms = torch._foreach_norm([grad.float() if grad.dtype != torch.float64 else grad for grad in grads], 2.0)
+    return torch.linalg.vector_norm(torch.stack([norm.to(torch.float64) for norm in norms])) / scale

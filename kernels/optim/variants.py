@@ -1,0 +1,107 @@
+"""Every form in which the optimizers' kernels are launched, for ahead-of-time compilation.
+
+A test compares the bytes that the compiler sees in each hot loop with the documented bytes per parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from . import columns
+from .formats import FORMATS, adamw_bytes_per_parameter
+
+#: Triton's names of pointer types in a signature.
+_POINTERS = {"fp32": "*fp32", "bf16": "*bf16", "fp16": "*fp16"}
+_STATES = {"fp32": ("*fp32", "*fp32"), "bf16": ("*bf16", "*bf16"), "int8": ("*i8", "*u8")}
+
+_ITEMSIZE = {"fp32": 4, "bf16": 2, "fp16": 2}
+
+
+@dataclass(frozen=True)
+class KernelVariant:
+    """A kernel with the types and constants of one kind of launch.
+
+    Attributes:
+        kernel: name of the Triton function.
+        variant: what is special, for people, such as ``"bf16, int8 states"``.
+        module: module of this package that holds the function.
+        signature: Triton type of every argument, ``"constexpr"`` for constants.
+        constants: values of the constants; types of elements are given by name (``"fp32"``).
+        tile: elements that the hot loop handles at once; 0 when there is no hot loop.
+        bytes_per_parameter: documented bytes of this kernel alone; 0 without a hot loop.
+    """
+
+    kernel: str
+    variant: str
+    module: str
+    signature: dict[str, str]
+    constants: dict[str, Any]
+    tile: int = 0
+    bytes_per_parameter: float = 0.0
+
+
+def adamw_update(param: str, state: str, *, stochastic: bool = False, shadow: bool = False) -> KernelVariant:
+    """The update for parameters and gradients of one type."""
+    first, second = _STATES[state]
+    scale = "*fp32" if state == "int8" else "constexpr"
+    signature = {
+        "table": "*i64", "coefficients": "*fp32", "chunk_map": "*i32", "exp_avg": first, "exp_avg_sq": second,
+        "scale1": scale, "scale2": scale,
+    }  # fmt: skip
+    constants: dict[str, Any] = {
+        "PARAM_DTYPE": param, "GRAD_DTYPE": param, "SHADOW_DTYPE": "bf16" if shadow else None,
+        "KIND": FORMATS[state].kind, "STOCHASTIC": stochastic, "CHUNK": columns.CHUNK, "TILE": columns.TILE,
+    }  # fmt: skip
+    if state != "int8":
+        constants |= {"scale1": None, "scale2": None}
+    extras = [text for text, wanted in (("stochastic rounding", stochastic), ("bf16 shadow", shadow)) if wanted]
+    return KernelVariant(
+        "adamw_kernel", ", ".join([param, f"{state} states", *extras]), "adamw_kernels",
+        signature | {name: "constexpr" for name in constants}, constants, columns.TILE,
+        adamw_bytes_per_parameter(param, state_dtype=state, shadow=shadow),
+    )  # fmt: skip
+
+
+def gradient_norm(grad: str) -> KernelVariant:
+    """The norm of gradients of one type."""
+    constants: dict[str, Any] = {"GRAD_DTYPE": grad, "CHUNK": columns.CHUNK, "TILE": columns.TILE}
+    signature = {"table": "*i64", "chunk_map": "*i32", "partials": "*fp32", "chunks": "i32", "programs": "i32"}
+    return KernelVariant(
+        "gradient_norm_kernel", grad, "adamw_kernels", signature | {name: "constexpr" for name in constants},
+        constants, columns.TILE, float(_ITEMSIZE[grad]),
+    )  # fmt: skip
+
+
+def adamw_prepare(*, scaled: bool, clipped: bool) -> KernelVariant:
+    """The coefficients, with GradScaler or without, with clipping or without."""
+    optional = {
+        "partials": "*fp32" if clipped else None, "norm": "*fp32" if clipped else None,
+        "grad_scale": "*fp32" if scaled else None, "found_inf": "*fp32" if scaled else None,
+    }  # fmt: skip
+    constants: dict[str, Any] = {name: None for name, kind in optional.items() if kind is None}
+    constants |= {"CLIP": clipped, "SKIP_NONFINITE": clipped, "WIDTH": 256}
+    signature = {"table": "*i64", "steps": "*fp32", "hyper": "*fp64", "coefficients": "*fp32"}
+    signature |= {name: kind or "constexpr" for name, kind in optional.items()}
+    signature |= {"tensors": "i32", "groups": "i32", "sums": "i32"}
+    signature |= {name: "constexpr" for name in constants if name not in signature}
+    extras = [text for text, wanted in (("GradScaler", scaled), ("clipping", clipped)) if wanted]
+    return KernelVariant("adamw_prepare_kernel", ", ".join(extras) or "plain", "adamw_kernels", signature, constants)
+
+
+def kernel_variants() -> Iterator[KernelVariant]:
+    """All variants, AdamW's first."""
+    yield adamw_update("fp32", "fp32")
+    yield adamw_update("fp32", "fp32", shadow=True)
+    yield adamw_update("fp32", "bf16")
+    yield adamw_update("fp32", "int8")
+    yield adamw_update("fp16", "fp32")
+    yield adamw_update("bf16", "fp32")
+    yield adamw_update("bf16", "fp32", stochastic=True)
+    yield adamw_update("bf16", "bf16", stochastic=True)
+    yield adamw_update("bf16", "int8", stochastic=True)
+    yield gradient_norm("fp32")
+    yield gradient_norm("bf16")
+    yield adamw_prepare(scaled=False, clipped=False)
+    yield adamw_prepare(scaled=True, clipped=True)

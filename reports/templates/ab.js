@@ -1,0 +1,84 @@
+// Puts the A/B page together: the answer, a section per problem, and what the numbers rest on.
+
+const data = JSON.parse(byId("data").textContent);
+
+function chip(verdict) {
+  return el(
+    "span",
+    { class: `verdict-chip ${verdictClass(verdict)}` },
+    el("span", { class: `swatch ${verdictClass(verdict)}` }),
+    verdict,
+  );
+}
+
+/** A table whose verdicts are marked in colour; everything in it was written by the program that made the page. */
+function resultTable(caption, table) {
+  const verdict = table.heads.indexOf("verdict");
+  const rows = table.rows.map((row) => row.map((cell, index) => (index === verdict ? chip(cell) : cell)));
+  return simpleTable(caption, table.heads, rows);
+}
+
+function figureOf(caption, draw) {
+  const figure = el("figure", {}, el("figcaption", { text: caption }));
+  drawnAtWidth(figure, draw);
+  return figure;
+}
+
+function problemSection(problem, index) {
+  const id = `problem-${index}`;
+  const figures = el("div", { class: "ab-figures" });
+  if (problem.intervals.length)
+    figures.append(
+      figureOf("Ratio to the base with its 95 % interval; the band is the noise floor of the A/A run.", (width) =>
+        intervalPlot(problem, width),
+      ),
+    );
+  if (problem.points.length)
+    figures.append(
+      figureOf("Providers under the roof: to the right, fewer bytes for the same arithmetic; up, faster.", (width) =>
+        providerRoofline(problem, width),
+      ),
+    );
+  return el(
+    "section",
+    { id, "aria-labelledby": `${id}-h`, "data-nav": problem.name },
+    el("h2", { id: `${id}-h`, text: problem.title }),
+    el("p", { class: "lead", text: `${problem.size}. ${problem.noise}.` }),
+    figures,
+    resultTable(`Providers of ${problem.title}`, problem.table),
+    problem.parts ? el("div", {}, el("h3", { text: "Parts of a call" }), resultTable("Parts", problem.parts)) : null,
+    problem.missing.length ? el("h3", { text: "Not timed" }) : null,
+    problem.missing.length ? facts(problem.missing.map(([name, reason]) => [name, "", reason])) : null,
+  );
+}
+
+byId("title").textContent = data.title;
+byId("setting").textContent = data.setting;
+byId("headlines").append(...data.headlines.map((line) => el("li", { text: line })));
+if (data.warnings.length)
+  byId("warnings").append(
+    el(
+      "div",
+      { class: "warnings" },
+      el("h3", { text: "Before you believe it" }),
+      el(
+        "ul",
+        {},
+        data.warnings.map((line) => el("li", { text: line })),
+      ),
+    ),
+  );
+byId("main").insertBefore(
+  el("div", { id: "problems" }, data.problems.map(problemSection)),
+  byId("method"),
+);
+byId("roof-note").textContent = data.roof;
+byId("machine").append(facts(data.machine.map(([name, value]) => [name, value])));
+byId("environment").append(facts(data.environment.map(([name, value]) => [name, value])));
+byId("footer").textContent = [data.command, data.created].filter(Boolean).join(" · ");
+byId("nav").append(
+  ...[...document.querySelectorAll("main section")].map((section) =>
+    el("li", {}, el("a", { href: `#${section.id}`, text: section.dataset.nav })),
+  ),
+);
+document.documentElement.dataset.ready = String(Math.round(performance.now()));
