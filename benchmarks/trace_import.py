@@ -36,10 +36,10 @@ _OURS = (
     _PREAMBLE
     + """
 import pandas
-from edgeroof.profiler.attribution import attribute
+from edgeroof.profiler.traces.attribution import attribute
 from edgeroof.profiler.device import load_device
 from edgeroof.profiler.roofline import classify
-from edgeroof.profiler.trace import read_trace
+from edgeroof.profiler.traces.trace import read_trace
 baseline, start, cpu_start = peak(), time.perf_counter(), time.process_time()
 table = classify(attribute(read_trace(sys.argv[1])).kernels, load_device("a100").roof)
 rows = len(table)

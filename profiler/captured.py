@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from . import metrics
 from .alignment import Alignment, align, first_shape, op_key
-from .attribution import Attribution, OpEvent, attribute, dispatched_ops
 from .capture import Capture
 from .costs import price
 from .costs.cost import flatten
@@ -19,7 +18,8 @@ from .ops import OpRecord
 from .roofline import classify
 from .run import Run
 from .summary import Context, summarize
-from .trace import read_trace
+from .traces.attribution import Attribution, OpEvent, attribute, dispatched_ops
+from .traces.trace import read_trace
 
 if TYPE_CHECKING:
     from .device import Device

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DeviceError
-from .attribution import Attribution, attribute
 from .calibrate import calibrate
 from .detect import CudaInfo, match_file
 from .device import Device, build_device, known_devices, load_device
 from .roofline import classify
 from .run import Run
 from .summary import Context, summarize
-from .trace import Trace, read_trace
+from .traces.attribution import Attribution, attribute
+from .traces.trace import Trace, read_trace
 
 
 def summarize_trace(path: Path, device: str | Device = "auto", *, command: str = "") -> Run:

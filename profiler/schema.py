@@ -71,7 +71,7 @@ KERNEL_COLUMNS: dict[str, str] = {
     "dur_us": "float64",
     "phase": "category",
     "module": "category",  # qualified name such as encoder.block.3.layer.0.SelfAttention; "" when unknown
-    "op": "category",  # dispatched op, such as aten::addmm; "" when unlinked
+    "op": "category",  # dispatched op, such as aten::addmm, or Optimizer.step#…; "" when unlinked
     "op_index": "int64",  # row of the ops table; -1 when there is none
     "autograd": "category",  # forward | backward | accumulate | recompute | none
     "shapes": "category",  # input shapes for people, such as "[2048,512] [512,512]"
@@ -81,7 +81,7 @@ KERNEL_COLUMNS: dict[str, str] = {
     "bytes_read": "float64",  # NaN when unknown
     "bytes_written": "float64",  # NaN when unknown
     "provenance": "category",  # exact | inferred | counter | estimated | unknown
-    "linked": "bool",  # a launch and an op were found
+    "linked": "bool",  # its launch was found, and is not that of a whole graph
 }
 
 #: Added by ``roofline.classify``.

@@ -18,7 +18,7 @@ STYLES = ("report.css", "ab.css")
 #: Columns of the table of providers; ``#`` marks numbers, as the page's scripts expect.
 _HEADS = (
     "provider", "verdict", "#ratio (95 % interval)", "#time", "#GB/s", "#of the roof", "#bytes/parameter", "#error",
-    "#memory", "#energy", "what it does",
+    "#memory",
 )  # fmt: skip
 
 
@@ -54,7 +54,8 @@ def page_data(result: Mapping[str, Any]) -> dict[str, Any]:
         "title": f"{result['suite']}: {result['operation']}",
         "setting": ab_view.setting(result),
         "headlines": ab_view.headlines(result),
-        "warnings": [*ab_view.warnings(result), *result.get("notes", [])],
+        "warnings": ab_view.warnings(result),
+        "notes": list(result.get("notes", [])),
         "roof": f"Shares are of the {ab_view.roof_text(result)}. Bytes are those that a provider moves by design.",
         "problems": [_problem(problem, result["device"]) for problem in result["problems"]],
         "machine": facts,
@@ -74,7 +75,7 @@ def _problem(problem: Mapping[str, Any], device: Mapping[str, Any]) -> dict[str,
         "intervals": _intervals(problem),
         "points": _points(problem),
         "roofs": figures.roof_lines(device, [("vector", problem["dtype"])]),
-        "table": {"heads": list(_HEADS), "rows": [_row(entry) for entry in ab_view.listed(problem)]},
+        "table": _table(problem),
         "parts": _parts(problem),
         "missing": ab_view.missing(problem),
     }
@@ -105,11 +106,24 @@ def _points(problem: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def _table(problem: Mapping[str, Any]) -> dict[str, Any]:
+    """Heads, rows of texts, and what each provider does; energy has a column where it was measured."""
+    entries = ab_view.listed(problem)
+    energies = [ab_view.energy_text(entry) for entry in entries]
+    rows = [_row(entry) for entry in entries]
+    heads = list(_HEADS)
+    if any(energies):
+        heads.append("#energy")
+        rows = [[*row, energy or UNKNOWN] for row, energy in zip(rows, energies)]
+    notes = {clean(entry["provider"]): entry["description"] for entry in entries}
+    return {"heads": heads, "rows": rows, "notes": notes}
+
+
 def _row(entry: Mapping[str, Any]) -> list[str]:
     timed = entry["status"] in ("baseline", "measured")
     comparison = entry["comparisons"]["wall"] if entry["status"] == "measured" else None
     return [
-        entry["provider"],
+        clean(entry["provider"]),
         ab_view.verdict_of(entry),
         ab_view.ratio_text(comparison) or UNKNOWN,
         duration(ab_view.time_us(entry)) if timed else UNKNOWN,
@@ -118,8 +132,6 @@ def _row(entry: Mapping[str, Any]) -> list[str]:
         number(entry.get("bytes_per_parameter")),
         f"{entry['error']:.1e}" if known(entry.get("error")) else UNKNOWN,
         binary_bytes(entry.get("peak_bytes")),
-        (ab_view.energy_text(entry) if timed else "") or UNKNOWN,
-        entry["description"],
     ]
 
 

@@ -12,10 +12,12 @@ from rich.text import Text
 
 from . import ab_view
 from .rich_parts import ascii_only, facts, heading, plain_table, roof_text
-from .text import UNKNOWN, binary_bytes, clean, count, duration, known, number
+from .text import UNKNOWN, binary_bytes, clean, count, duration, known, number, shorten
 
 #: From this width on, everything has its column.
 WIDE = 116
+#: Characters of a provider's name, in wide and narrow tables.
+LONGEST_NAME, SHORTER_NAME = 24, 18
 
 VERDICT_STYLES = {
     "FASTER": "bold green",
@@ -87,7 +89,7 @@ def _table(problem: Mapping[str, Any], console: Console) -> RenderableType:
     columns += ["energy"] if energy and wide else []
     table = plain_table(*columns, right=[name for name in columns if name not in ("provider", "verdict")])
     for entry in ab_view.listed(problem):
-        table.add_row(*_cells(entry, columns))
+        table.add_row(*_cells(entry, columns, LONGEST_NAME if wide else SHORTER_NAME))
     if console.width < 100:
         table.padding = (0, 1, 0, 0)
     if ascii_only(console):
@@ -95,13 +97,13 @@ def _table(problem: Mapping[str, Any], console: Console) -> RenderableType:
     return table
 
 
-def _cells(entry: Mapping[str, Any], columns: list[str]) -> list[Text]:
+def _cells(entry: Mapping[str, Any], columns: list[str], longest: int) -> list[Text]:
     verdict = ab_view.verdict_of(entry)
     has_times = entry["status"] in ("baseline", "measured")
     comparison = (entry.get("comparisons") or {}).get("wall") if entry["status"] == "measured" else None
     energy = ab_view.energy_text(entry) if has_times else ""
     cells = {
-        "provider": Text(clean(entry["provider"]), style="bold" if entry["judged"] else ""),
+        "provider": Text(shorten(clean(entry["provider"]), longest), style="bold" if entry["judged"] else ""),
         "verdict": Text(verdict, style=VERDICT_STYLES.get(verdict, "")),
         "ratio (95 %)": Text(ab_view.ratio_text(comparison)),
         "time": Text(duration(ab_view.time_us(entry)) if has_times else UNKNOWN),
@@ -121,7 +123,13 @@ def _parts_table(problem: Mapping[str, Any]) -> RenderableType:
     table = plain_table(*heads, right=heads[3:])
     for part, provider, verdict, ratio, time in ab_view.part_rows(problem):
         style = VERDICT_STYLES.get(verdict, "")
-        table.add_row(Text(clean(part)), Text(clean(provider)), Text(verdict, style=style), Text(ratio), Text(time))
+        table.add_row(
+            Text(clean(part)),
+            Text(shorten(clean(provider), SHORTER_NAME)),
+            Text(verdict, style=style),
+            Text(ratio),
+            Text(time),
+        )
     return table
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,11 +15,17 @@ from . import columns, ops
 from .adamw_torch import Hyper, Item, adamw_step, gradient_norm
 from .codes import mixed_seed
 from .errors import OptimizerError
-from .formats import adamw_bytes_per_parameter, state_format
+from .formats import StateFormat, adamw_bytes_per_parameter, state_format
+from .layout import flat_view, is_dense, same_order
 from .moments import STATE_KEYS, Moments, format_for
 from .options import AdamWOptions, check_hyperparameters
-from .plan import Plan, plan_adamw
-from .pointers import is_capturing, reject_unusable
+from .plan import Plan, check_one_norm, divide
+from .pointers import reject_unusable
+from .state_dicts import keep_state_types
+
+if TYPE_CHECKING:
+    from .adamw_triton import AdamWEngine
+    from .pointers import Member
 
 
 class FusedAdamW(Optimizer):
@@ -86,7 +92,7 @@ class FusedAdamW(Optimizer):
         self.options = AdamWOptions(
             state_dtype, stochastic_rounding, seed, max_grad_norm, skip_nonfinite, shadow_dtype, backend
         )
-        self._plan: Plan | None = None
+        self._plan: Plan[AdamWEngine] | None = None
         self._shadows: dict[Tensor, Tensor] = {}
         self._norm: Tensor | None = None
         defaults = {
@@ -182,17 +188,31 @@ class FusedAdamW(Optimizer):
             self._step_on_torch(plan, scale, found_inf)
         return loss
 
-    def _current_plan(self) -> Plan:
+    def _current_plan(self) -> Plan[AdamWEngine]:
         """The plan, made anew when parameters came, gradients appeared for the first time, or types changed."""
         plan = self._plan
         if plan is not None and plan.is_current(self):
             return plan
-        plan = self._plan = plan_adamw(self, self.options, self._shadows)
-        if plan.engine is not None and not plan.engine.refresh():
-            raise OptimizerError("a parameter's type or device changed during the step")
+        plan = self._plan = divide(self, self.options.backend)
+        if self.options.takes_norm:
+            check_one_norm(plan)
+        if plan.buckets:
+            plan.engine = self._make_engine(list(plan.buckets.values()))
+            plan.engine.refresh()
         return plan
 
-    def _set_hyperparameters(self, plan: Plan) -> None:
+    def _make_engine(self, buckets: list[list[Member]]) -> AdamWEngine:
+        from .adamw_triton import AdamWBucket, AdamWEngine
+
+        wants_shadow = self.options.shadow_dtype is not None
+        made = []
+        for members in buckets:
+            shadows = [self.shadow(member.param) for member in members] if wants_shadow else []
+            form = state_format(self.options.state_dtype)
+            made.append(AdamWBucket(members, form, self.state, self.options.seed, shadows))
+        return AdamWEngine(made, hyper_table(self.param_groups, self.options, set()))
+
+    def _set_hyperparameters(self, plan: Plan[AdamWEngine]) -> None:
         if plan.engine is None:
             return
         rates = [
@@ -205,7 +225,7 @@ class FusedAdamW(Optimizer):
             hyper_table(self.param_groups, self.options, on_device), rates if on_device else []
         )
 
-    def _step_on_torch(self, plan: Plan, scale: Tensor | None, found_inf: Tensor | None) -> None:
+    def _step_on_torch(self, plan: Plan[AdamWEngine], scale: Tensor | None, found_inf: Tensor | None) -> None:
         """Step what Triton does not serve; on a CPU, everything."""
         batches = []
         for row, numbered in plan.fallback:
@@ -296,19 +316,7 @@ class FusedAdamW(Optimizer):
                 group["lr"], group["betas"], group["eps"], group["weight_decay"], group.get("amsgrad", False)
             )
         super().load_state_dict(state_dict)
-        self._keep_state_types(state_dict)
-
-    @torch.no_grad()
-    def _keep_state_types(self, state_dict: dict[str, Any]) -> None:
-        """The base class casts states to their parameter's type, which would lose bits; take the originals."""
-        saved = [number for group in state_dict["param_groups"] for number in group["params"]]
-        params = [param for group in self.param_groups for param in group["params"]]
-        for number, param in zip(saved, params):
-            if number in state_dict["state"]:
-                self.state[param] = {
-                    key: value.detach().clone().to(param.device) if isinstance(value, Tensor) else value
-                    for key, value in state_dict["state"][number].items()
-                }
+        keep_state_types(self, state_dict)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "options": self.options}
@@ -351,7 +359,7 @@ def hyper_table(groups: list[dict[str, Any]], options: AdamWOptions, on_device: 
     return table
 
 
-def _stored(entries: dict[str, Any], param: Tensor, form: Any) -> Moments | None:
+def _stored(entries: dict[str, Any], param: Tensor, form: StateFormat) -> Moments | None:
     """The moments as they stand in the state, when they have the right format and order; else None."""
     if form.quantized:
         if "exp_avg_q8" not in entries:
@@ -361,8 +369,6 @@ def _stored(entries: dict[str, Any], param: Tensor, form: Any) -> Moments | None
     first, second = entries.get("exp_avg"), entries.get("exp_avg_sq")
     if first is None or second is None or first.dtype != form.first or second.dtype != form.second:
         return None
-    from .layout import flat_view, is_dense, same_order
-
     for value in (first, second):
         ordered = same_order(value, param) if is_dense(param) else value.is_contiguous()
         if not (is_dense(value) and ordered and value.device == param.device):
@@ -372,6 +378,3 @@ def _stored(entries: dict[str, Any], param: Tensor, form: Any) -> Moments | None
 
 def _on(value: Tensor | None, device: torch.device) -> Tensor | None:
     return None if value is None else value.to(device, dtype=torch.float32, non_blocking=True)
-
-
-__all__ = ["FusedAdamW", "hyper_table", "is_capturing"]

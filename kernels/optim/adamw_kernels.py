@@ -60,7 +60,14 @@ FOR_SECOND_MOMENT = tl.constexpr(2)
 
 @triton.jit(do_not_specialize=["chunks", "programs"])
 def gradient_norm_kernel(
-    table, chunk_map, partials, chunks, programs, GRAD_DTYPE: tl.constexpr, CHUNK: tl.constexpr, TILE: tl.constexpr  # noqa: N803
+    table,
+    chunk_map,
+    partials,
+    chunks,
+    programs,
+    GRAD_DTYPE: tl.constexpr,
+    CHUNK: tl.constexpr,
+    TILE: tl.constexpr,  # noqa: N803
 ):
     """Sum of squares of the gradients: program ``i`` takes chunks ``i, i + programs, …`` and writes one partial sum.
 
@@ -76,7 +83,7 @@ def gradient_norm_kernel(
         count = tl.where(address == 0, 0, tl.minimum(tl.load(row + NUMEL) - start, CHUNK)).to(tl.int32)
         whole = tl.where(tl.load(row + ALIGNED) != 0, count // TILE, 0)
         aligned = tl.multiple_of(address.to(tl.pointer_type(GRAD_DTYPE)), 16) + start
-        for tile in range(0, whole):
+        for tile in range(whole):
             value = tl.load(aligned + tile * TILE + lanes).to(tl.float32)
             total += value * value
         anyhow = address.to(tl.pointer_type(GRAD_DTYPE)) + start
@@ -238,7 +245,7 @@ def adamw_kernel(
 
         fast_param = tl.multiple_of(param.to(tl.pointer_type(PARAM_DTYPE)), 16) + start
         fast_grad = tl.multiple_of(grad.to(tl.pointer_type(GRAD_DTYPE)), 16) + start
-        for tile in range(0, whole):
+        for tile in range(whole):
             _update_tile(
                 fast_param, fast_grad, exp_avg, exp_avg_sq, scale1, scale2, shadow,
                 factor, decay, step_size, rsqrt_correction2, epsilon, keep1, take1, keep2, take2,

@@ -28,7 +28,7 @@ class AdamWBucket:
         params = [member.param for member in members]
         numels = [param.numel() for param in params]
         offsets, total = state_offsets(numels)
-        self.pointers = PointerTable(members, offsets, seed, shadows)
+        self.pointers = PointerTable(members, offsets=offsets, seed=seed, shadows=shadows)
         self.device = params[0].device
         self.format = form
         self.shadows = list(shadows)

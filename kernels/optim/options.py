@@ -31,7 +31,9 @@ class AdamWOptions:
     def __post_init__(self) -> None:
         state_format(self.state_dtype)
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
-            raise OptimizerUsageError(f"max_grad_norm must be positive, or None for no clipping; got {self.max_grad_norm}")
+            raise OptimizerUsageError(
+                f"max_grad_norm must be positive, or None for no clipping; got {self.max_grad_norm}"
+            )
         if self.shadow_dtype not in (None, torch.bfloat16, torch.float16):
             raise OptimizerUsageError(f"shadow_dtype must be torch.bfloat16 or torch.float16; got {self.shadow_dtype}")
         if self.backend not in BACKENDS:

@@ -4,39 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from .errors import OptimizerError
-from .formats import DTYPE_NAMES, state_format
-from .options import AdamWOptions
+from .formats import DTYPE_NAMES
 from .pointers import Member, is_capturing
 from .support import triton_unavailable
-
-if TYPE_CHECKING:
-    from .adamw_triton import AdamWEngine
 
 TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
+class Engine(Protocol):
+    """Steps the tensors that Triton serves."""
+
+    def refresh(self) -> bool:
+        """Look up this step's pointers; False when the engine must be made anew."""
+
+
+EngineT = TypeVar("EngineT", bound=Engine)
+Batch = tuple[int, list[tuple[int, Tensor]]]
+
+
 @dataclass
-class Plan:
+class Plan(Generic[EngineT]):
     """Division of an optimizer's parameters.
 
     Attributes:
-        engine: steps the tensors that Triton serves; None when there are none.
+        buckets: what goes to Triton, by device and dtype.
         fallback: for torch, ``(group row, [(number, parameter)])`` of equal group, device and dtype.
-        idle: parameters without state that had no gradient yet.
+        idle: parameters for Triton without state that had no gradient yet.
         count: parameters that the optimizer had when the plan was made.
+        engine: steps the buckets; None when there are none.
     """
 
-    engine: AdamWEngine | None = None
-    fallback: list[tuple[int, list[tuple[int, Tensor]]]] = field(default_factory=list)
+    buckets: dict[tuple[torch.device, torch.dtype], list[Member]] = field(default_factory=dict)
+    fallback: list[Batch] = field(default_factory=list)
     idle: list[Tensor] = field(default_factory=list)
     count: int = 0
+    engine: EngineT | None = None
 
     def is_current(self, optimizer: Optimizer) -> bool:
         """Whether the plan still holds; looks up this step's pointers on the way."""
@@ -64,7 +73,7 @@ def uses_triton(param: Tensor, backend: str) -> bool:
     """
     if param.dtype not in DTYPE_NAMES:
         raise OptimizerError(
-            f"parameters of type {param.dtype} are not supported by the fused optimizers; use torch.optim.AdamW"
+            f"parameters of type {param.dtype} are not supported by the fused optimizers; use those of torch.optim"
         )
     if backend == "torch" or param.dtype not in TRITON_DTYPES:
         return False
@@ -76,19 +85,18 @@ def uses_triton(param: Tensor, backend: str) -> bool:
     return reason is None
 
 
-def plan_adamw(optimizer: Any, options: AdamWOptions, shadows: dict[Tensor, Tensor]) -> Plan:
-    """Divide the parameters of an AdamW.
+def divide(optimizer: Optimizer, backend: str) -> Plan[Any]:
+    """Divide the parameters of an optimizer; the engine is still to be made.
 
     Raises:
-        OptimizerError: a graph is being captured, a type is not supported, or clipping would span several devices.
+        OptimizerError: a graph is being captured, a type is not supported, or there are several GPUs.
     """
-    plan = Plan()
-    buckets: dict[tuple[torch.device, torch.dtype], list[Member]] = {}
+    plan: Plan[Any] = Plan()
     batches: dict[tuple[int, torch.device, torch.dtype], list[tuple[int, Tensor]]] = {}
     for row, number, param in numbered_parameters(optimizer):
         plan.count += 1
-        triton = uses_triton(param, options.backend)
-        if is_capturing(param.device) and triton:
+        triton = uses_triton(param, backend)
+        if triton and is_capturing(param.device):
             raise OptimizerError(
                 "the step must run once, with all gradients present, before it is captured in a CUDA graph: its state "
                 "is allocated then"
@@ -98,41 +106,23 @@ def plan_adamw(optimizer: Any, options: AdamWOptions, shadows: dict[Tensor, Tens
         elif param.grad is None and not optimizer.state.get(param):
             plan.idle.append(param)
         else:
-            buckets.setdefault((param.device, param.dtype), []).append(Member(param, row, number))
-    plan.fallback = [(key[0], params) for key, params in batches.items()]
-    _check_devices(buckets, batches, options)
-    if buckets:
-        plan.engine = _engine(optimizer, options, shadows, list(buckets.values()))
+            plan.buckets.setdefault((param.device, param.dtype), []).append(Member(param, row, number))
+    plan.fallback = [(row, params) for (row, _, _), params in batches.items()]
+    devices = {device for device, _ in plan.buckets}
+    if len(devices) > 1:
+        raise OptimizerError(f"parameters are on {len(devices)} GPUs; give each of them an optimizer of its own")
     return plan
 
 
-def _check_devices(buckets: dict[Any, Any], batches: dict[Any, Any], options: AdamWOptions) -> None:
-    devices = {device for device, _ in buckets}
-    if len(devices) > 1:
-        raise OptimizerError(
-            f"parameters are on {len(devices)} devices; give each device a FusedAdamW of its own"
-        )
-    mixed = bool(buckets) and bool(batches)
-    if options.takes_norm and (mixed or len({device for _, device, _ in batches}) > 1):
+def check_one_norm(plan: Plan[Any]) -> None:
+    """Make sure that one norm over all gradients can be taken.
+
+    Raises:
+        OptimizerError: they are on several devices, or some of them in types that Triton does not serve.
+    """
+    devices = {param.device for _, params in plan.fallback for _, param in params}
+    if len(devices) > 1 or (plan.buckets and plan.fallback):
         raise OptimizerError(
             "max_grad_norm and skip_nonfinite take one norm over all gradients, which needs all parameters on one "
             "device and in fp32, bf16 or fp16; use torch.nn.utils.clip_grad_norm_ before the step instead"
         )
-
-
-def _engine(
-    optimizer: Any, options: AdamWOptions, shadows: dict[Tensor, Tensor], buckets: list[list[Member]]
-) -> AdamWEngine:
-    from .adamw import hyper_table
-    from .adamw_triton import AdamWBucket, AdamWEngine
-
-    form = state_format(options.state_dtype)
-    wants_shadow = options.shadow_dtype is not None
-    made = [
-        AdamWBucket(
-            members, form, optimizer.state, options.seed,
-            [optimizer.shadow(member.param) for member in members] if wants_shadow else [],
-        )
-        for members in buckets
-    ]  # fmt: skip
-    return AdamWEngine(made, hyper_table(optimizer.param_groups, options, set()))

@@ -73,8 +73,26 @@ class PointerTable:
     on in staging copies, which costs their traffic again; nothing in ordinary training needs it.
     """
 
-    def __init__(self, members: Sequence[Member], offsets: Sequence[int], seed: int, shadows: Sequence[Tensor]) -> None:
+    def __init__(
+        self,
+        members: Sequence[Member],
+        *,
+        offsets: Sequence[int] | None = None,
+        seed: int = 0,
+        shadows: Sequence[Tensor] = (),
+        geometry: np.ndarray | None = None,
+    ) -> None:
+        """Describe the members.
+
+        Args:
+            members: tensors of one dtype and device.
+            offsets: where each stands in a flat state.
+            seed: of the optimizer's random numbers.
+            shadows: copies of the parameters that are written along.
+            geometry: more columns for the table; with them, tensors must be contiguous, not only dense.
+        """
         self.members = members
+        self._usable = is_dense if geometry is None else Tensor.is_contiguous
         self.params = [member.param for member in members]
         self.device = self.params[0].device
         self.dtype = self.params[0].dtype
@@ -86,8 +104,11 @@ class PointerTable:
         self._staging: list[tuple[Tensor, int]] = []
         self._signature: list[object] = []
         self._host = np.zeros((len(members), columns.TABLE_WIDTH), dtype=np.int64)
+        if geometry is not None:
+            self._host = np.concatenate([self._host, geometry], axis=1)
         self._host[:, columns.NUMEL] = [param.numel() for param in self.params]
-        self._host[:, columns.STATE] = offsets
+        if offsets is not None:
+            self._host[:, columns.STATE] = offsets
         self._host[:, columns.GROUP] = [member.group for member in members]
         self._host[:, columns.SEED] = [mixed_seed(seed, member.number) for member in members]
         if shadows:
@@ -140,7 +161,7 @@ class PointerTable:
         self._work_params, self._staged_params, self._staging = [], [], []
         for index, (param, grad) in enumerate(zip(self.params, grads)):
             work = param
-            if not is_dense(param):
+            if not self._usable(param):
                 work = torch.empty(param.shape, dtype=param.dtype, device=param.device)
                 self._staged_params.append((param, work))
             self._work_params.append(work)
@@ -155,7 +176,7 @@ class PointerTable:
         self._upload.write(self._host)
 
     def _gradient_pointer(self, index: int, grad: Tensor, work: Tensor) -> int:
-        if grad.dtype == work.dtype and is_dense(grad) and same_order(grad, work):
+        if grad.dtype == work.dtype and self._usable(grad) and same_order(grad, work):
             return grad.data_ptr()
         staged = self._staged_grads.get(index)
         if staged is None:

@@ -59,7 +59,7 @@ def adamw_update(param: str, state: str, *, stochastic: bool = False, shadow: bo
     extras = [text for text, wanted in (("stochastic rounding", stochastic), ("bf16 shadow", shadow)) if wanted]
     return KernelVariant(
         "adamw_kernel", ", ".join([param, f"{state} states", *extras]), "adamw_kernels",
-        signature | {name: "constexpr" for name in constants}, constants, columns.TILE,
+        signature | dict.fromkeys(constants, "constexpr"), constants, columns.TILE,
         adamw_bytes_per_parameter(param, state_dtype=state, shadow=shadow),
     )  # fmt: skip
 
@@ -69,7 +69,7 @@ def gradient_norm(grad: str) -> KernelVariant:
     constants: dict[str, Any] = {"GRAD_DTYPE": grad, "CHUNK": columns.CHUNK, "TILE": columns.TILE}
     signature = {"table": "*i64", "chunk_map": "*i32", "partials": "*fp32", "chunks": "i32", "programs": "i32"}
     return KernelVariant(
-        "gradient_norm_kernel", grad, "adamw_kernels", signature | {name: "constexpr" for name in constants},
+        "gradient_norm_kernel", grad, "adamw_kernels", signature | dict.fromkeys(constants, "constexpr"),
         constants, columns.TILE, float(_ITEMSIZE[grad]),
     )  # fmt: skip
 

@@ -89,5 +89,6 @@ def _passes(
     if not parameters or elements_of_op is None:
         return None
     priced = rows[(rows["op_index"] >= 0) & (rows["bytes_read"] + rows["bytes_written"] > 0)]
+    priced = priced.drop_duplicates(["step", "op_index"])  # one op may launch many kernels
     visited = sum(elements_of_op.get(int(index), 0) for index in priced["op_index"])
     return visited / parameters / steps

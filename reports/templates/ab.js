@@ -11,10 +11,13 @@ function chip(verdict) {
   );
 }
 
-/** A table whose verdicts are marked in colour; everything in it was written by the program that made the page. */
+/** A table whose verdicts are marked in colour, and whose providers are explained where `notes` has their names. */
 function resultTable(caption, table) {
-  const verdict = table.heads.indexOf("verdict");
-  const rows = table.rows.map((row) => row.map((cell, index) => (index === verdict ? chip(cell) : cell)));
+  const cells = {
+    verdict: chip,
+    provider: (name) => el("span", { class: "provider" }, el("b", { text: name }), el("span", { text: (table.notes || {})[name] })),
+  };
+  const rows = table.rows.map((row) => row.map((cell, index) => (cells[table.heads[index]] || ((text) => text))(cell)));
   return simpleTable(caption, table.heads, rows);
 }
 
@@ -73,6 +76,7 @@ byId("main").insertBefore(
   byId("method"),
 );
 byId("roof-note").textContent = data.roof;
+byId("roof-note").after(...data.notes.map((line) => el("li", { text: line })));
 byId("machine").append(facts(data.machine.map(([name, value]) => [name, value])));
 byId("environment").append(facts(data.environment.map(([name, value]) => [name, value])));
 byId("footer").textContent = [data.command, data.created].filter(Boolean).join(" · ");

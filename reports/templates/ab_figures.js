@@ -23,7 +23,7 @@ function drawnAtWidth(figure, draw) {
 /** Ratio of every provider to the base, on a logarithmic scale; the band is the noise of the A/A run. */
 function intervalPlot(problem, width) {
   const rows = problem.intervals;
-  const box = { left: Math.min(150, width * 0.32), right: width - 128, top: 12, row: 28 };
+  const box = { left: Math.min(158, width * 0.34), right: width - 132, top: 12, row: 28 };
   const height = box.top + rows.length * box.row + 44;
   const ends = rows.flatMap((row) => [row.low, row.high]);
   const x = logScale([...ends, 1 / problem.floor ** 2, problem.floor ** 2], box.left, box.right, [0.5, 2]);
@@ -57,7 +57,7 @@ function intervalPlot(problem, width) {
       svg(
         "g",
         { class: `ratio ${verdictClass(row.verdict)}` },
-        svg("text", { class: "label", x: box.left - 8, y: y + 4, "text-anchor": "end", text: shorten(row.name, 20) }),
+        svg("text", { class: "label", x: box.left - 8, y: y + 4, "text-anchor": "end", text: shorten(row.name, 18) }),
         svg("line", { class: "interval", x1: x(row.low), x2: x(row.high), y1: y, y2: y }),
         svg("circle", { class: "median", cx: x(row.ratio), cy: y, r: 5 }),
         svg("text", { x: box.right + 12, y: y + 4, text: `${number(row.ratio)}× ${row.verdict}` }),
@@ -115,7 +115,7 @@ function labelled(points, x, y, box) {
           x: cx + (left ? -18 : 18),
           y: at + 4,
           "text-anchor": left ? "end" : "start",
-          text: `${point.name} ${percent(point.roof_fraction)}`,
+          text: `${shorten(point.name, 18)} ${percent(point.roof_fraction)}`,
         }),
       ];
     });

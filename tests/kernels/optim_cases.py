@@ -41,7 +41,9 @@ def train(optimizer: torch.optim.Optimizer, params: Sequence[Tensor], steps: int
         optimizer.step()
 
 
-def truth(params: Sequence[Tensor], steps: int, factor: Callable[[int], float] = lambda step: 1.0, **hyper: Any) -> list:
+def truth(
+    params: Sequence[Tensor], steps: int, factor: Callable[[int], float] = lambda step: 1.0, **hyper: Any
+) -> list:
     """Float64 parameters after ``steps`` of :func:`train` from the given ones."""
     copies = [param.detach().clone() for param in params]
     values = [copy.double() for copy in copies]
@@ -62,9 +64,7 @@ def worst(params: Iterable[Tensor], values: Iterable[Tensor]) -> float:
 
 def ulp(params: Iterable[Tensor]) -> float:
     """Distance of neighbouring numbers at the largest parameter."""
-    return max(
-        float(torch.finfo(param.dtype).eps * param.detach().abs().max()) for param in params if param.numel()
-    )
+    return max(float(torch.finfo(param.dtype).eps * param.detach().abs().max()) for param in params if param.numel())
 
 
 def fused(params: Iterable[Any], backend: str, **options: Any) -> FusedAdamW:

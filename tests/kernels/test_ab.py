@@ -27,7 +27,9 @@ def run_fake(lab: FakeLab, *providers, **options):
 def test_verdicts_and_ratios():
     lab = FakeLab()
     found = entries(
-        run_fake(lab, lab.provider("half", BASE_US / 2), lab.provider("equal", BASE_US), lab.provider("slow", 3 * BASE_US))
+        run_fake(
+            lab, lab.provider("half", BASE_US / 2), lab.provider("equal", BASE_US), lab.provider("slow", 3 * BASE_US)
+        )
     )
     assert {name: entry.get("verdict") for name, entry in found.items()} == {
         "base": None, "half": "FASTER", "equal": "SAME", "slow": "SLOWER",
@@ -161,9 +163,7 @@ def test_parts_are_compared_by_themselves():
 
     def with_part(name: str, us: float, part_us: float):
         whole = lab.provider(name, us)
-        return replace(
-            whole, build=lambda p, i: Work(whole.build(p, i).call, parts=lambda: {"optimizer": part_us})
-        )
+        return replace(whole, build=lambda p, i: Work(whole.build(p, i).call, parts=lambda: {"optimizer": part_us}))
 
     suite = lab.suite()
     suite = replace(suite, providers=(with_part("base", 100.0, 50.0), with_part("other", 75.0, 25.0)))

@@ -41,7 +41,8 @@ def test_error_is_at_most_twice_torchs(backend: str, steps: int, weight_decay: f
 
 @both_backends
 @pytest.mark.parametrize(
-    "hyper", [{"maximize": True}, {"betas": (0.0, 0.5)}, {"eps": 0.0}, {"lr": 0.0}, {"betas": (0.95, 0.9999), "eps": 1e-3}]
+    "hyper",
+    [{"maximize": True}, {"betas": (0.0, 0.5)}, {"eps": 0.0}, {"lr": 0.0}, {"betas": (0.95, 0.9999), "eps": 1e-3}],
 )
 def test_hyperparameters(backend: str, hyper: dict) -> None:
     params = make_params(SMALL)

@@ -29,7 +29,12 @@ from edgeroof.lab import load_suite
 from edgeroof.profiler.costs import price
 from edgeroof.profiler.recorder import OpRecorder
 
-EXACT = {"small": (76_961_152, 190), "base": (247_577_856, 282), "large": (783_150_080, 558), "xl": (2_849_757_184, 558)}
+EXACT = {
+    "small": (76_961_152, 190),
+    "base": (247_577_856, 282),
+    "large": (783_150_080, 558),
+    "xl": (2_849_757_184, 558),
+}
 
 
 @pytest.mark.parametrize("name", FLAN_T5)
@@ -66,7 +71,7 @@ def test_problems_are_tied_to_the_shapes():
     assert set(problems) == {*FLAN_T5, *(f"lora-{name}" for name in FLAN_T5)}
 
 
-def tiny(suite, dtype: str, clip_norm: float | None = None):
+def tiny(suite, dtype: str):
     """A problem of one large matrix and a vector, for counting."""
     problem = next(iter(suite.problems.values()))
     shapes = ((256, 512), (512,))
@@ -85,17 +90,12 @@ def counted_bytes(provider, problem) -> float:
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 @pytest.mark.parametrize("clip_norm", [None, 1.0])
-@pytest.mark.parametrize("name", ["torch-loop", "torch-foreach", "torch-fused", "edgeroof", "edgeroof-bf16"])
+@pytest.mark.parametrize("name", ["torch-loop", "torch-foreach", "torch-fused"])
 def test_adamw_bytes_equal_the_profilers_count(name, dtype, clip_norm):
     suite = adamw_suite(dtype, clip_norm)
     provider = next(p for p in suite.providers if p.name == name)
     problem = tiny(suite, dtype)
-    if provider.unavailable(problem, "cpu"):
-        pytest.skip(provider.unavailable(problem, "cpu"))
     stated = provider.build(problem, problem_tensors(problem, "cpu")).bytes_moved
-    if name.startswith("edgeroof") and (dtype, name) != ("fp32", "edgeroof"):
-        assert stated < 7.1 * problem.item_bytes * problem.parameters * 2
-        pytest.skip("on a CPU reduced states are computed op by op; the stated bytes are those of the GPU kernel")
     assert counted_bytes(provider, problem) == pytest.approx(stated, rel=0.01)
 
 
@@ -200,15 +200,20 @@ def test_every_missing_provider_says_why():
         assert apex.unavailable(adamw_suite().problems["small"], "cuda") == "apex is not installed"
 
 
-def test_settings_that_make_no_sense_are_refused():
-    for arguments, message in [
-        (("adam",), "unknown suite 'adam'; suites are adamw, adafactor, step"),
-        (("adamw", "fp16"), "suite adamw has fp32 and bf16"),
-        (("adamw", "fp32", -1.0), "must be above 0"),
-    ]:
-        name, dtype, clip_norm = (*arguments, "fp32", None)[:3] if len(arguments) < 3 else arguments
-        with pytest.raises(UsageError, match=message):
-            load_suite(name, dtype=dtype, clip_norm=clip_norm)
+@pytest.mark.parametrize(
+    ("name", "dtype", "clip_norm", "message"),
+    [
+        ("adam", "fp32", None, "unknown suite 'adam'; suites are adamw, adafactor, step"),
+        ("adamw", "fp16", None, "suite adamw has fp32 and bf16"),
+        ("adamw", "fp32", -1.0, "must be above 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(name, dtype, clip_norm, message):
+    with pytest.raises(UsageError, match=message):
+        load_suite(name, dtype=dtype, clip_norm=clip_norm)
+
+
+def test_a_clients_settings_are_for_the_suite_step_only():
     with pytest.raises(UsageError, match="are settings of the suite step"):
         load_suite("adamw", batch_size=4)
 

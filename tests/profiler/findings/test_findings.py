@@ -88,6 +88,8 @@ def test_optimizer_drill_down_counts_passes_and_bytes_per_parameter() -> None:
     )
     found = drill_down(kernels, ROOF.bandwidth, parameters=1_000_000, elements_of_op={0: 10**6, 1: 10**6, 2: 5})
     assert found["passes"] == 2
+    twice = table(*[{"phase": "optimizer", "bytes_read": 4e6, "op_index": 0}] * 2)  # one op in two launches
+    assert drill_down(classify(twice, ROOF), 1e9, parameters=10, elements_of_op={0: 10})["passes"] == 1
     assert found["bytes_per_parameter"] == 20
     assert found["floor_bytes_per_parameter"] == 28
     assert found["time_at_roof_us"] == pytest.approx(200)

@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from edgeroof.profiler.attribution import Attribution, attribute
 from edgeroof.profiler.device import load_device
 from edgeroof.profiler.roofline import classify
-from edgeroof.profiler.trace import Trace, read_trace
+from edgeroof.profiler.traces.attribution import Attribution, attribute
+from edgeroof.profiler.traces.trace import Trace, read_trace
 
 
 def analyze(folder: Path, name: str) -> tuple[Trace, Attribution]:

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import costs
+from .. import costs
+from ..ops import OpRecord, TensorMeta
 from .context import AUTOGRAD_NAMES, PHASE_NAMES, Context, context, step_at
 from .inference import input_shapes
 from .linking import CallTree, Links, call_tree, link
-from .ops import OpRecord, TensorMeta
 from .pricing import Price, Pricer
 from .tables import CPU_KIND, Rows, build_tables, distinct_columns
 from .trace import ANNOTATION, DEVICE_KINDS, OP, Trace
@@ -108,7 +108,7 @@ def attribute(
     the others are inferred from the trace.
 
     Args:
-        trace: from :func:`~edgeroof.profiler.trace.read_trace`.
+        trace: from :func:`~edgeroof.profiler.traces.trace.read_trace`.
         is_dispatched: whether an op of this name counts as dispatched.
         records: op records of another pass; they become the first rows of the ops table, in this order.
         matches: ``OpEvent.index`` to position in ``records``. Several events may share a record (one per step).

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeroof.errors import TraceError
-from edgeroof.profiler import kineto
-from edgeroof.profiler.attribution import attribute
-from edgeroof.profiler.trace import LAUNCH, OP, read_trace
+from edgeroof.profiler.traces import kineto
+from edgeroof.profiler.traces.attribution import attribute
+from edgeroof.profiler.traces.trace import LAUNCH, OP, read_trace
 
 from .trace_builder import TraceBuilder, training_step
 

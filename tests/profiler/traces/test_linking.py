@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeroof.profiler.linking import CallTree, call_tree, link
-from edgeroof.profiler.trace import OP, Trace, read_trace
+from edgeroof.profiler.traces.linking import CallTree, call_tree, link
+from edgeroof.profiler.traces.trace import OP, Trace, read_trace
 
 from .trace_builder import TraceBuilder
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .ops import TensorMeta
+from ..ops import TensorMeta
 
 #: Numbers of ``c10::ScalarType``, as the ``dtype`` arguments of ops are recorded.
 SCALAR_TYPES = {

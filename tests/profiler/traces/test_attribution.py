@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from edgeroof.profiler.attribution import Attribution, attribute, dispatched_ops
 from edgeroof.profiler.costs import is_priced
 from edgeroof.profiler.ops import OpRecord, TensorMeta
 from edgeroof.profiler.schema import KERNEL_COLUMNS, OP_COLUMNS
-from edgeroof.profiler.trace import read_trace
+from edgeroof.profiler.traces.attribution import Attribution, attribute, dispatched_ops
+from edgeroof.profiler.traces.trace import read_trace
 
 from .trace_builder import FLOAT, TraceBuilder, training_step
 
@@ -308,7 +308,8 @@ def test_the_tables_survive_parquet(tmp_path: Path) -> None:
 
 
 def test_importing_needs_no_torch() -> None:
-    code = "import sys, edgeroof.profiler.attribution; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
+    module = "edgeroof.profiler.traces.attribution"
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

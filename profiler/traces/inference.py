@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from .ops import OpRecord, TensorMeta
+from ..ops import OpRecord, TensorMeta
 from .shapes import UNRECORDED, infer_outputs, is_broadcasting, is_possible, tensor_inputs
 from .trace import Signature
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..ops import OpRecord
+from ..schema import KERNEL_COLUMNS, OP_COLUMNS
 from .context import AUTOGRAD_NAMES, PHASE_NAMES, Context
-from .ops import OpRecord
 from .pricing import Price
-from .schema import KERNEL_COLUMNS, OP_COLUMNS
 from .trace import DEVICE_KINDS, Trace
 
 if TYPE_CHECKING:

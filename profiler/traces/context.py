@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..phases import PHASE_PREFIX, STEP_RANGE
+from ..schema import PHASES
 from .linking import CallTree
-from .phases import PHASE_PREFIX, STEP_RANGE
-from .schema import PHASES
 from .trace import ANNOTATION, LAUNCH, MODULE, MODULE_PREFIX, OP, Trace
 
 PHASE_NAMES = ("", *PHASES)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from . import costs
-from .costs import Cost
+from .. import costs
+from ..costs import Cost
+from ..ops import OpRecord, TensorMeta
 from .inference import describe, dtype_of_kernel, infer_record
-from .ops import OpRecord, TensorMeta
 from .trace import Trace
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-from .ops import TensorMeta
+from ..ops import TensorMeta
 from .promotion import INTEGERS, SCALAR_TYPES, broadcast, promote
 
 Outputs = tuple[TensorMeta, ...] | None

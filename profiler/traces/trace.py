@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import TraceError
+from ...errors import TraceError
 from .kineto import Args, Document, Event, read_events
 
 #: Kinds of host events. Where several start and end together, the lower kind encloses the higher.

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, cast
 
 import msgspec
 
-from ..errors import TraceError
+from ...errors import TraceError
 
 try:  # unpacks five times as fast as zlib, which would be a sixth of an import
     from isal import igzip as _gzip

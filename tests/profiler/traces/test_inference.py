@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from edgeroof.profiler.costs import price
-from edgeroof.profiler.inference import describe, dtype_of_kernel, infer_record, input_shapes, parse_value
-from edgeroof.profiler.linking import call_tree
 from edgeroof.profiler.ops import OpRecord, TensorMeta
-from edgeroof.profiler.trace import Signature, read_trace
+from edgeroof.profiler.traces.inference import describe, dtype_of_kernel, infer_record, input_shapes, parse_value
+from edgeroof.profiler.traces.linking import call_tree
+from edgeroof.profiler.traces.trace import Signature, read_trace
 
 NONE = ("", [])
 SCALAR = ("Scalar", [])

@@ -1,0 +1,1 @@
+"""Kineto traces: read, linked, attributed, and priced from the shapes they recorded."""
