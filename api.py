@@ -149,7 +149,7 @@ def _expect(named: Device, found: Device) -> Device:
     if named.kind == found.kind == "cuda" and found.spec is None:
         return named
     raise DeviceError(
-        f"this machine is {found.title}, not {named.name}: run on that device, or use DEVICE=auto for this one"
+        f"this machine is {found.title}, not {named.name}: run on that device, or leave the device at auto for this one"
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
+import io
 import json
 import os
 import shlex
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -18,6 +21,7 @@ from rich.console import Console
 from . import __version__, api
 from .errors import EdgeroofError, UsageError
 from .progress import calibration_progress, step_progress
+from .reports.text import clean
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +31,9 @@ app = typer.Typer(
     help="What holds a training step back, kernel by kernel: memory, compute, latency, or inefficiency.",
     epilog="Start with: [bold]edgeroof profile --model small[/bold]    Something amiss? [bold]edgeroof doctor[/bold]",
 )
+
+#: What stands for the characters of our reports where they cannot be written; each as wide as what it replaces.
+_KIN = dict(zip("·•×–…→µ³━╸✓", "-*x-~>u3=-+"))
 
 INTERRUPTED = "interrupted; nothing half-written was left behind"
 INTERRUPTED_CODE = 130
@@ -192,8 +199,24 @@ def main() -> None:
     """Run the command line; errors become one line and an exit code."""
     debug = "--debug" in sys.argv
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler's own chatter; read when torch is loaded
+    _make_every_character_printable()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidies up as Ctrl-C does
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     sys.exit(run_command(arguments, debug))
+
+
+def _make_every_character_printable() -> None:
+    """On a terminal or a pipe that is not UTF-8, write characters it lacks as their nearest kin instead of failing."""
+    codecs.register_error("nearest", _nearest)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="nearest")
+
+
+def _nearest(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    return "".join(_KIN.get(character, "?") for character in lacking), error.end
 
 
 def run_command(arguments: list[str], debug: bool = False) -> int:
@@ -205,7 +228,7 @@ def run_command(arguments: list[str], debug: bool = False) -> int:
     except (click.exceptions.Abort, KeyboardInterrupt):
         return _fail(INTERRUPTED, INTERRUPTED_CODE, debug)
     except click.UsageError as error:
-        return _fail(f"{error.format_message()} (see edgeroof --help)", UsageError.exit_code, debug)
+        return _fail(f"{error.format_message().rstrip('.')} (see {_help_of(error)})", UsageError.exit_code, debug)
     except EdgeroofError as error:
         return _fail(str(error), error.exit_code, debug)
     except OSError as error:
@@ -218,8 +241,14 @@ def run_command(arguments: list[str], debug: bool = False) -> int:
         return _fail(f"{type(error).__name__}: {error} - {hint}", 1, debug)
 
 
+def _help_of(error: click.UsageError) -> str:
+    command = error.ctx.info_name if error.ctx is not None and error.ctx.parent is not None else None
+    return f"edgeroof {command} --help" if command else "edgeroof --help"
+
+
 def _fail(message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {' '.join(message.split())}", markup=False)
+    line = clean(" ".join(message.split()))  # names from files and arguments may hold terminal escapes
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {line}", markup=False)
     return code

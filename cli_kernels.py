@@ -76,14 +76,18 @@ def ab(
 
 
 def kernels(
-    arch: Annotated[str, typer.Option(help="sm_80, sm_87 (Jetson AGX Orin), sm_90, or all")] = "sm_87",
+    arch: Annotated[
+        str, typer.Option(help="such as sm_80, sm_87 (Jetson AGX Orin), sm_90; commas between; or all")
+    ] = "sm_87",
     as_json: Annotated[bool, typer.Option("--json", help="print the table as JSON, nothing else")] = False,
 ) -> None:
     """Compile edgeroof's kernels for a GPU that need not be here: registers, spills, access widths, bytes."""
-    from .kernels.aot import compile_reports
+    from .kernels.aot import ARCHITECTURES, kernel_reports
     from .reports.kernel_table import render_kernels, rows_of
 
-    reports = compile_reports(arch)
+    chosen = ARCHITECTURES if arch == "all" else tuple(name.strip() for name in arch.split(","))
+    with ab_progress("compiling") as on_progress:
+        reports = kernel_reports(chosen, on_progress=lambda what, done: on_progress(what, round(100 * done), 100))
     if as_json:
         typer.echo(json.dumps(rows_of(reports), indent=1))
     else:
@@ -99,10 +103,10 @@ def new_folder(name: str) -> Path:
 
 
 @contextlib.contextmanager
-def ab_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Callback ``(what is measured, comparisons done, comparisons in all)`` for one bar on standard error."""
+def ab_progress(title: str = "comparing") -> Iterator[Callable[[str, int, int], None]]:
+    """Callback ``(what is being done, steps done, steps in all)`` for one bar on standard error."""
     bar = Progress(
-        SpinnerColumn(), TextColumn("comparing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        SpinnerColumn(), TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TextColumn("{task.description}"), console=Console(stderr=True),
     )  # fmt: skip
     with bar:

@@ -47,4 +47,5 @@ def calibration_progress() -> Iterator[Callable[[str, float], None]]:
     try:
         yield update
     finally:
-        bars.stop()
+        if tasks:
+            bars.stop()

@@ -19,7 +19,7 @@ from ..errors import EdgeroofError, UsageError
 from ..profiler.device import Device
 from .declarations import Check, Problem, Provider, Suite, Work
 from .sampling import Pairs, Stopwatch, measure_pairs, one_call_seconds
-from .statistics import compare, floor_of, pairs_needed, spread
+from .statistics import FEWEST_PAIRS, compare, floor_of, pairs_needed, spread
 
 __all__ = [
     "Check", "Instruments", "Problem", "Provider", "ProviderError", "Settings", "Suite", "Work", "choose_problems",
@@ -207,9 +207,9 @@ class _Lab:
         """The noise: two instances of the base, so that their places in memory differ as other providers' do."""
         try:
             second, _, _ = self._prepared(base, problem, inputs)
+            return self._pairs(work, second)
         except RuntimeError as error:
             raise ProviderError(f"the base {base.name} failed on {problem.name}: {_first_line(error)}") from error
-        return self._pairs(work, second)
 
     def _against(
         self, problem: Any, base: Work, provider: Provider, inputs: Any, floors: Mapping[str, float]
@@ -284,6 +284,9 @@ class _Lab:
     def _pairs(self, base: Work, other: Work) -> dict[str, Pairs]:
         watch = self.instruments.stopwatch
         each = one_call_seconds(base, watch) + one_call_seconds(other, watch)
+        if FEWEST_PAIRS * each > 2 * self.settings.most_seconds:
+            limit = f"{FEWEST_PAIRS} pairs would exceed --most-seconds {self.settings.most_seconds:g}"
+            raise ProviderError(f"too slow to compare: a pair takes {each:.3g} s, so {limit} by far")
         count = pairs_needed(
             each,
             pairs=self.settings.pairs,

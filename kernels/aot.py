@@ -125,12 +125,13 @@ def _compile(variant: KernelVariant, arch: str) -> Any:
 
     types = {"fp32": tl.float32, "bf16": tl.bfloat16, "fp16": tl.float16}
     function = getattr(importlib.import_module(f".optim.{variant.module}", __package__), variant.kernel)
-    names = list(variant.signature)
+    names = function.arg_names
+    signature = {name: variant.signature[name] for name in names}
     constants = {(names.index(name),): types.get(value, value) for name, value in variant.constants.items()}
-    pointers = [index for index, kind in enumerate(variant.signature.values()) if kind.startswith("*")]
+    pointers = [index for index, kind in enumerate(signature.values()) if kind.startswith("*")]
     source = ASTSource(
         fn=function,
-        signature=variant.signature,
+        signature=signature,
         constexprs=constants,
         attrs={(index,): [["tt.divisibility", 16]] for index in pointers},  # as every torch allocation has it
     )
@@ -143,9 +144,15 @@ def _report(variant: KernelVariant, arch: str, compiled: Any) -> KernelReport:
     loads, stores = hot_loop_bytes(compiled.asm["ttir"])
     load_bits = store_bits = None
     if variant.tile:
+        if variant.per_line:
+            stores = {count: size for count, size in stores.items() if count >= variant.tile}
         load_bits = narrowest_access(compiled.asm["ptx"], "ld", loads)
         store_bits = narrowest_access(compiled.asm["ptx"], "st", stores) if stores else None
-    static = (sum(loads.values()) + sum(stores.values())) / variant.tile if variant.tile else 0.0
+    static = 0.0
+    if variant.tile:
+        smallest = variant.tile if variant.per_line else 0
+        moved = sum(size for table in (loads, stores) for count, size in table.items() if count >= smallest)
+        static = moved / variant.tile
     return KernelReport(
         variant.kernel, variant.variant, arch, registers, stack + local, compiled.metadata.shared, load_bits,
         store_bits, variant.bytes_per_parameter, static,

@@ -20,6 +20,8 @@ VERDICTS: tuple[Verdict, ...] = ("FASTER", "SAME", "SLOWER", "UNCLEAR")
 CONFIDENCE = 0.95
 BOOTSTRAP_DRAWS = 2000
 
+#: Fewer pairs than this have no interval worth the name.
+FEWEST_PAIRS = 5
 #: No measurement here is believed to resolve less than this, however quiet the machine seems.
 RESOLUTION = math.log(1.01)
 #: What lies within this is called the same where the noise floor permits; twice the floor where it is higher.
@@ -172,7 +174,7 @@ def pairs_needed(pair_seconds: float, *, pairs: int, seconds: float, most_second
     """
     each = max(pair_seconds, 1e-9)
     wanted = max(pairs, math.ceil(seconds / each))
-    return max(5, min(wanted, max(most_pairs, pairs), math.floor(most_seconds / each)))
+    return max(FEWEST_PAIRS, min(wanted, max(most_pairs, pairs), math.floor(most_seconds / each)))
 
 
 def spread(samples: Sequence[float]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..errors import DeviceError
+from ..errors import DeviceError, TraceError
 from .calibrate import calibrate
 from .detect import CudaInfo, match_file
 from .device import Device, build_device, known_devices, load_device
@@ -28,6 +28,8 @@ def summarize_trace(path: Path, device: str | Device = "auto", *, command: str =
         TraceError: the trace cannot be read.
         DeviceError: the device is unknown, or the trace does not say what it was recorded on.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise TraceError(f"{path} is a pipe or a device, which can be read only once; save the trace to a file first")
     trace = read_trace(path)
     warnings: list[str] = []
     if not isinstance(device, Device):
@@ -54,11 +56,17 @@ def _device_of(trace: Trace, name: str) -> tuple[Device, list[str]]:
         device_file = match_file(_cuda_info(properties))
         if device_file is not None:
             return build_device(device_file), []
-    recorded = trace.device_properties[0].get("name", "no name") if trace.device_properties else "nothing"
     raise DeviceError(
-        f"the trace says {recorded} about its device, which no device file describes: name it with --device, one of "
-        f"{', '.join(known_devices())}"
+        f"{_recorded_on(trace)}: name the device with --device, one of {', '.join(known_devices())}, or the path of a "
+        "device file"
     )
+
+
+def _recorded_on(trace: Trace) -> str:
+    name = next((properties["name"] for properties in trace.device_properties if properties.get("name")), None)
+    if name is None:
+        return "the trace does not say on which device it was recorded"
+    return f"the trace was recorded on {name}, which no device file describes"
 
 
 def _cuda_info(properties: dict[str, Any]) -> CudaInfo:

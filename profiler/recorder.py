@@ -3,7 +3,11 @@
 It runs in a pass of its own, so its cost (several times the step) touches no timing. Each op gets the phase it ran in,
 the module whose forward called it, and whether autograd ran it. A backward op belongs to the module of the forward op
 that made its autograd node: both carry the same sequence number. Gradient accumulation belongs to the parameter's
-module.
+module, a sum of gradients inside the graph to the module whose backward brought the last of them.
+
+Sequence numbers count per thread. On a GPU, backward and recomputation run on a thread of autograd's own, so a node is
+known by its thread and its number. Which thread made the nodes of a backward pass follows from the pass: the user's own
+runs over nodes of the forward's thread, one nested in reentrant checkpointing over nodes just recomputed on its own.
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ DTYPE_NAMES: dict[torch.dtype, str] = {
     torch.bfloat16: "bf16",
     torch.float8_e4m3fn: "fp8",
     torch.float8_e5m2: "fp8",
+    torch.float8_e4m3fnuz: "fp8",
+    torch.float8_e5m2fnuz: "fp8",
     torch.int64: "int64",
     torch.int32: "int32",
     torch.int16: "int16",
@@ -54,8 +60,10 @@ class OpRecorder(TorchDispatchMode):
         self.records: list[OpRecord] = []
         self._model = model
         self._stacks: dict[int, list[str]] = {}
-        self._module_of_sequence: dict[int, str] = {}
-        self._last_backward_module = ""
+        self._module_of_node: dict[tuple[int, int], str] = {}  # by the thread that made it, and its sequence number
+        self._forward_thread = threading.get_ident()
+        self._maker_of_pass: dict[int, int] = {}  # backward pass to the thread that made its nodes
+        self._just_recomputed: set[int] = set()  # threads
         self._parameter_module = {
             id(parameter): name.rpartition(".")[0] for name, parameter in model.named_parameters(remove_duplicate=False)
         }
@@ -105,24 +113,44 @@ class OpRecorder(TorchDispatchMode):
         module = stack[-1] if stack else ""
         if current_phase() == "backward":
             return self._place_in_backward(name, module)
-        if torch.is_grad_enabled():
-            self._module_of_sequence[torch._C._autograd._get_sequence_nr() - 1] = module
+        self._forward_thread = threading.get_ident()
+        self._note_node(module)
         return module, "forward" if current_phase() in ("forward", "loss") else "none"
 
+    def _note_node(self, module: str) -> None:
+        """The newest autograd node is of ``module``, unless an earlier op claimed it: not every op makes one."""
+        newest = torch._C._autograd._get_sequence_nr() - 1
+        self._module_of_node.setdefault((threading.get_ident(), newest), module)
+
     def _place_in_backward(self, name: str, recomputing_module: str) -> tuple[str, str]:
+        maker = self._maker_of_nodes()
         if recomputing_module:
-            if torch.is_grad_enabled():
-                self._module_of_sequence[torch._C._autograd._get_sequence_nr() - 1] = recomputing_module
+            self._note_node(recomputing_module)
+            self._just_recomputed.add(threading.get_ident())
             return recomputing_module, "recompute"
+        self._just_recomputed.discard(threading.get_ident())
         node = torch._C._current_autograd_node()
         if node is None:
-            summed = name in ("aten::add", "aten::add_")  # gradients of a tensor that was used more than once
-            return self._last_backward_module, "accumulate" if summed else "backward"
+            return "", "backward"  # the gradient that backward starts from
         if node._sequence_nr() == _NO_SEQUENCE:
             variable = getattr(node, "variable", None)
             return self._parameter_module.get(id(variable), ""), "accumulate"
-        self._last_backward_module = self._module_of_sequence.get(node._sequence_nr(), "")
-        return self._last_backward_module, "backward"
+        module = self._module_of_node.get((maker, node._sequence_nr()), "")
+        return module, "accumulate" if _sums_gradients(name, node) else "backward"
+
+    def _maker_of_nodes(self) -> int:
+        """Thread that made the nodes of the backward pass that is running."""
+        thread = threading.get_ident()
+        maker = thread if thread in self._just_recomputed else self._forward_thread
+        return self._maker_of_pass.setdefault(torch._C._current_graph_task_id(), maker)
+
+
+def _sums_gradients(name: str, node: Any) -> bool:
+    """Whether autograd's engine adds up gradients of a tensor used more than once, which it does on the node's watch.
+
+    The formulas of torch's own nodes don't add; a user's ``autograd.Function`` may.
+    """
+    return name in ("aten::add", "aten::add_") and not isinstance(node, torch.autograd.function.BackwardCFunction)
 
 
 def _record(

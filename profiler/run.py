@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,15 @@ from typing import Any
 import pandas as pd
 
 from ..errors import RunError
-from .schema import SCHEMA_VERSION
+from .schema import KERNEL_COLUMNS, OP_COLUMNS, PHASE_COLUMNS, ROOFLINE_COLUMNS
+from .summary_types import read_summary
 
 SUMMARY_FILE = "run.json"
 TRACE_FILE = "trace.json.gz"
 REPORT_FILE = "report.html"
-TABLES = ("kernels", "ops", "phases")
+#: The tables of a run and their columns.
+TABLES = {"kernels": KERNEL_COLUMNS | ROOFLINE_COLUMNS, "ops": OP_COLUMNS, "phases": PHASE_COLUMNS}
+_NUMBERS = ("int32", "int64", "float64")
 
 
 @dataclass
@@ -63,7 +67,7 @@ def save(
     Raises:
         RunError: the place is taken or cannot be written, for instance because the disk is full.
     """
-    path = Path(path).absolute()
+    path = Path(os.path.realpath(path))  # a link stays a link to the new run
     _check_place(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,18 +132,21 @@ def load(path: str | Path) -> Run:
     if not (folder / SUMMARY_FILE).is_file():
         raise RunError(f"{folder} is not a run folder: it has no {SUMMARY_FILE}")
     try:
-        summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
-        version = summary["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{folder / SUMMARY_FILE} is damaged: {error}") from error
-    if version != SCHEMA_VERSION:
-        raise RunError(f"{folder} has schema version {version}, this edgeroof reads {SCHEMA_VERSION}: profile again")
-    tables = {name: _read_table(folder / f"{name}.parquet") for name in TABLES}
+        summary = read_summary((folder / SUMMARY_FILE).read_bytes())
+    except (OSError, RunError) as error:
+        raise RunError(f"{folder / SUMMARY_FILE} cannot be used: {error}") from error
+    tables = {name: _read_table(folder / f"{name}.parquet", columns) for name, columns in TABLES.items()}
     return Run(summary, **tables, path=folder)
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def _read_table(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path)
+        table = pd.read_parquet(path)
     except Exception as error:  # pyarrow raises its own family, OSError and ValueError for damaged files
         raise RunError(f"{path} is missing or damaged: {error}") from error
+    for column, dtype in columns.items():
+        if column not in table:
+            raise RunError(f"{path} is damaged: it has no column {column!r}")
+        if dtype in _NUMBERS and not pd.api.types.is_numeric_dtype(table[column]):
+            raise RunError(f"{path} is damaged: column {column!r} holds no numbers")
+    return table

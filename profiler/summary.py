@@ -100,7 +100,8 @@ def _evidence(kernels: pd.DataFrame) -> list[str]:
     above = kernels[kernels["roof_fraction"] > _ABOVE_ROOF]
     if above.empty:
         return []
-    share = float(above["dur_us"].sum() / kernels["dur_us"].sum())
+    total = float(kernels["dur_us"].sum())
+    share = float(above["dur_us"].sum()) / total if total else 0.0
     if share < _EVIDENT_SHARE:
         return []
     names = above.groupby(above["op"].astype(str))["dur_us"].sum().sort_values(ascending=False).index[:3]

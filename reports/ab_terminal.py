@@ -122,14 +122,8 @@ def _parts_table(problem: Mapping[str, Any]) -> RenderableType:
     heads = ("part of the call", "provider", "verdict", "ratio (95 %)", "time")
     table = plain_table(*heads, right=heads[3:])
     for part, provider, verdict, ratio, time in ab_view.part_rows(problem):
-        style = VERDICT_STYLES.get(verdict, "")
-        table.add_row(
-            Text(clean(part)),
-            Text(shorten(clean(provider), SHORTER_NAME)),
-            Text(verdict, style=style),
-            Text(ratio),
-            Text(time),
-        )
+        name = Text(shorten(clean(provider), SHORTER_NAME))
+        table.add_row(Text(clean(part)), name, Text(verdict, VERDICT_STYLES.get(verdict, "")), Text(ratio), Text(time))
     return table
 
 

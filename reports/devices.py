@@ -11,7 +11,7 @@ from rich.text import Text
 from ..profiler.device import Device, Roof, known_devices, load_device
 from ..profiler.doctor import Check
 from .rich_parts import facts, heading, plain_table
-from .text import binary_bytes, count, number, si
+from .text import binary_bytes, clean, count, number, si
 
 _STATUS_STYLES = {"ok": "green", "warn": "yellow", "fail": "red", "absent": "bright_black"}
 
@@ -24,7 +24,7 @@ def render_devices(console: Console) -> None:
         roof = device.roof
         table.add_row(
             Text(name, style="bold"),
-            Text(device.title),
+            Text(clean(device.title)),
             si(roof.bandwidth, "B/s"),
             _peak(roof, "fp32", "vector"),
             _peak(roof, "bf16", "tensor"),
@@ -51,7 +51,7 @@ def render_device(name: str, console: Console) -> None:
     if device.sources:
         console.print(heading("sources"))
         for figure, source in device.sources.items():
-            console.print(Text(f"{figure}  ", style="bold").append(source, style="not bold dim"))
+            console.print(Text(f"{clean(figure)}  ", style="bold").append(clean(source), style="not bold dim"))
 
 
 def render_roofs(device: Device, console: Console) -> None:
@@ -67,7 +67,7 @@ def render_roofs(device: Device, console: Console) -> None:
     console.print(table)
     for roof in roofs:
         if roof.note:
-            console.print(Text(f"{roof.source}: {roof.note}", style="dim"))
+            console.print(Text(f"{roof.source}: {clean(roof.note)}", style="dim"))
 
 
 def render_checks(checks: Sequence[Check], console: Console) -> None:
@@ -85,7 +85,7 @@ def _power_modes(name: str, device: Device) -> Table:
     for mode in device.power_modes.values():
         roof = load_device(name, power_mode=mode.name).roof
         table.add_row(
-            mode.name,
+            Text(clean(mode.name)),
             number(mode.gpu_mhz),
             count(mode.sms),
             number(mode.emc_mhz),

@@ -41,7 +41,7 @@ def bar(share: float | None, width: int, style: str, *, ascii_only: bool = False
 
 def heading(title: str, note: str = "") -> Text:
     """A section's first line: bold title, then a quiet explanation."""
-    text = Text(title.upper(), style="bold")
+    text = Text(clean(title).upper(), style="bold")
     if note:
         text.append("  " + clean(note), style="not bold dim")
     return text

@@ -34,6 +34,8 @@ _SHORT = {"communication": "comm.", "optimizer": "optim."}
 
 #: From this width on, tables show shapes and advice in columns of their own.
 WIDE = 110
+#: Below this width, tables leave out their bars and the naive timers: numbers need the room.
+NARROW = 80
 
 KIND_STYLES = {"measured": "cyan", "imported": "blue", "projected": "yellow"}
 KIND_NOTES = {
@@ -110,7 +112,7 @@ def _phases(run: Run, console: Console) -> RenderableType:
     timed = any(value is not None for value in columns["device"])
     columns["kernels"] = [entry["kernel_ms"] for entry in entries]
     columns["idle"] = [entry["idle_ms"] for entry in entries]
-    if timed:
+    if timed and console.width >= NARROW:
         columns |= {"host": column_of("host_unsynced_ms"), "closure": column_of("closure_ms")}
     columns = {name: values for name, values in columns.items() if any(value is not None for value in values)}
 
@@ -118,8 +120,8 @@ def _phases(run: Run, console: Console) -> RenderableType:
     total = sum(value or 0.0 for value in columns[lead])
     texts = {name: column([*values, sum(value or 0.0 for value in values)]) for name, values in columns.items()}
     rest = [name for name in columns if name != lead]
-    table = plain_table("phase", lead, "share", "", *rest, right=(*columns, "share"))
-    width = 28 if console.width >= WIDE else 10
+    width = 28 if console.width >= WIDE else 10 if console.width >= NARROW else 0
+    table = plain_table("phase", lead, "share", *([""] if width else []), *rest, right=(*columns, "share"))
     for index, entry in enumerate(entries):
         value = columns[lead][index]
         share = value / total if value is not None and total else None
@@ -128,10 +130,12 @@ def _phases(run: Run, console: Console) -> RenderableType:
             phase_name(entry["phase"]),
             texts[lead][index],
             percent(share),
-            drawn,
+            *([drawn] if width else []),
             *(texts[name][index] for name in rest),
         )
-    table.add_row("step", texts[lead][-1], "", "", *(texts[name][-1] for name in rest), style="bold")
+    table.add_row(
+        "step", texts[lead][-1], *[""] * (2 if width else 1), *(texts[name][-1] for name in rest), style="bold"
+    )
     return Group(heading("Phases", "ms of one step"), table, *_timing_notes(run, timed, console))
 
 
@@ -160,15 +164,16 @@ def _timing_notes(run: Run, timed: bool, console: Console) -> Iterator[Renderabl
 
 
 def _bounds(run: Run, console: Console) -> RenderableType:
-    table = plain_table(
-        "bound", "share", "", "time", "could be won", "kernels", right=("share", "time", "could be won", "kernels")
-    )
-    width = 40 if console.width >= WIDE else 24
+    width = 40 if console.width >= WIDE else 24 if console.width >= NARROW else 0
+    numbers = ("share", "time", "could be won", "kernels")
+    table = plain_table("bound", "share", *([""] if width else []), *numbers[1:], right=numbers)
     for entry in figures.bound_shares(run):
+        name = bound_text(entry["bound"])
+        drawn = bar(entry["share"], width, str(name.style), ascii_only=ascii_only(console))
         table.add_row(
-            bound_text(entry["bound"]),
+            name,
             percent(entry["share"]),
-            bar(entry["share"], width, bound_text(entry["bound"]).style or "", ascii_only=ascii_only(console)),  # type: ignore[arg-type]
+            *([drawn] if width else []),
             duration(finite(entry["dur_us"])),
             duration(finite(entry.get("headroom_us"))),
             count(finite(entry.get("kernels"))),

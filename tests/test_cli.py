@@ -77,7 +77,7 @@ def test_json_is_nothing_but_json(profiled: Path, capsys: pytest.CaptureFixture[
     ("arguments", "code", "words"),
     [
         (["profile", "--device", "orni"], 1, "orin"),
-        (["profile", "--device", "h100", *TINY], 1, "DEVICE=auto"),
+        (["profile", "--device", "h100", *TINY], 1, "at auto"),
         (["profile", "--model", "smol", *TINY[2:]], 2, "small"),
         (["profile", *TINY, "--precision", "fp12"], 2, "fp32"),
         (["profile", *TINY, "--optimizer", "adam"], 2, "adamw"),
@@ -92,6 +92,8 @@ def test_json_is_nothing_but_json(profiled: Path, capsys: pytest.CaptureFixture[
         (["analyze", "."], 1, "directory"),
         (["show", "nowhere"], 1, "not a run folder"),
         (["devices", "h1000"], 1, "h100"),
+        (["show", "\x1b[31mred\x07"], 1, "�[31mred�"),
+        (["show", "--top", "0", "."], 2, "(see edgeroof show --help)"),
     ],
 )
 def test_errors_are_one_line_with_the_right_code(
@@ -103,6 +105,7 @@ def test_errors_are_one_line_with_the_right_code(
     assert line.startswith("error: ")
     assert words in line
     assert "Traceback" not in captured.err + captured.out
+    assert "\x1b" not in captured.err
     assert not Path("runs").exists() or not any(Path("runs").iterdir())
 
 
@@ -125,6 +128,22 @@ def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -
     assert f"Example: edgeroof {command}" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [("analyze", "a Kineto trace"), ("show", "a run folder"), ("devices", "the device to explain")],
+)
+def test_help_explains_arguments(command: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run_command([command, "--help"]) == 0
+    assert words in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_refused_before_it_blocks(capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo("trace.json")
+    assert cli.run_command(["analyze", "trace.json"]) == 1
+    assert "save the trace to a file first" in capsys.readouterr().err
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_command(["--version"]) == 0
     assert capsys.readouterr().out.startswith("edgeroof ")
@@ -139,7 +158,8 @@ def test_devices_and_doctor_speak(capsys: pytest.CaptureFixture[str]) -> None:
     assert "torch" in out
 
 
-def test_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM])
+def test_interruption_leaves_nothing_behind(interruption: signal.Signals, tmp_path: Path) -> None:
     command = "import sys; from edgeroof.cli import main; sys.argv = ['edgeroof', *sys.argv[1:]]; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", command, "profile", *TINY[:-1], "10000", "--out", "runs/long"],
@@ -154,13 +174,27 @@ def test_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
     while time.monotonic() < deadline and not any(tmp_path.glob("edgeroof-*")):
         time.sleep(0.2)  # its scratch folder appears when the work starts
     time.sleep(1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(interruption)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "error: interrupted" in stderr
     assert "Traceback" not in stderr
     assert list(tmp_path.glob("edgeroof-*")) == []
     assert not (tmp_path / "runs").exists() or list((tmp_path / "runs").iterdir()) == []
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_reports_fit_into_any_encoding(profiled: Path, encoding: str, tmp_path: Path) -> None:
+    command = "import sys; from edgeroof.cli import main; sys.argv = ['edgeroof', *sys.argv[1:]]; main()"
+    process = subprocess.run(
+        [sys.executable, "-c", command, "show", str(profiled)],
+        cwd=tmp_path,
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONSAFEPATH": "1"},
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "MEASURED" in process.stdout.decode(encoding)
 
 
 def test_full_disk_is_one_line(
@@ -176,3 +210,13 @@ def test_full_disk_is_one_line(
     assert code == 1
     assert "No space left on device" in capsys.readouterr().err
     assert list(Path("runs").iterdir()) == []
+
+
+def test_a_device_file_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    template = (Path(cli.__file__).parent / "profiler" / "devices" / "a100.toml").read_text()
+    title = next(line for line in template.splitlines() if line.startswith("title"))
+    Path("mine.toml").write_text(template.replace(title, 'title = "[bold]\\u001b[31mred"'))
+    assert cli.run_command(["devices", "./mine.toml"]) == 0
+    out = capsys.readouterr().out
+    assert "[BOLD]�[31MRED" in out
+    assert "\x1b" not in out

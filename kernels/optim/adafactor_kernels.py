@@ -1,3 +1,5 @@
+# ruff: noqa: N803
+# mypy: disable-error-code=no-untyped-def
 """Triton kernels of Adafactor: six launches for all tensors of a bucket, three reads of the gradients.
 
 ``begin`` counts the step, ``sums`` takes partial row and column sums of the squared gradients, ``factors`` averages
@@ -11,6 +13,7 @@ import triton.language as tl
 
 from . import adafactor_geometry as geo
 from . import columns
+from .tiles import load, store
 
 PARAM = tl.constexpr(columns.PARAM)
 GRAD = tl.constexpr(columns.GRAD)
@@ -63,7 +66,7 @@ SEGMENT = tl.constexpr(geo.SEGMENT)
 
 
 @triton.jit(do_not_specialize=["tensors"])
-def adafactor_begin_kernel(table, steps, hyper, coefficients, tensors, LANES: tl.constexpr):  # noqa: N803
+def adafactor_begin_kernel(table, steps, hyper, coefficients, tensors, LANES: tl.constexpr):
     """One program: count the step of every tensor that has a gradient, and set the decay of its averages."""
     for first in range(0, tensors, LANES):
         index = first + tl.arange(0, LANES)
@@ -88,59 +91,290 @@ def adafactor_begin_kernel(table, steps, hyper, coefficients, tensors, LANES: tl
 
 
 @triton.jit
-def _load(pointers, mask, MASKED: tl.constexpr):  # noqa: N803
-    if MASKED:
-        return tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
-    else:
-        return tl.load(pointers).to(tl.float32)
-
-
-@triton.jit
-def _store(pointers, value, mask, MASKED: tl.constexpr):  # noqa: N803
-    if MASKED:
-        tl.store(pointers, value.to(pointers.dtype.element_ty), mask=mask)
-    else:
-        tl.store(pointers, value.to(pointers.dtype.element_ty))
-
-
-@triton.jit
-def _whole(row, row0, col0):
+def _fits(row, row0, col0):
     """Whether a tile is whole and its memory may be read 16 bytes at a time."""
-    rows = tl.load(row + ROWS)
     cols = tl.load(row + COLS)
-    fits = (row0 + TILE_ROWS <= rows) & (col0 + TILE_COLS <= cols) & ((row0 + TILE_ROWS) * cols <= tl.load(row + NUMEL))
-    factored = tl.load(row + FACTORED) != 0
-    complete = (row0 + TILE_ROWS <= rows) & (col0 + TILE_COLS <= cols)
-    return (fits | (complete & factored)) & (tl.load(row + ALIGNED) != 0) & (tl.load(row + VECTOR) != 0)
+    whole = (row0 + TILE_ROWS <= tl.load(row + ROWS)) & (col0 + TILE_COLS <= cols)
+    whole = whole & ((row0 + TILE_ROWS) * cols <= tl.load(row + NUMEL))
+    return whole & (tl.load(row + ALIGNED) != 0) & (tl.load(row + VECTOR) != 0)
 
 
 @triton.jit
-def _positions(row, matrix, row0, col0, strip, cols, MASKED: tl.constexpr):  # noqa: N803
-    """Offsets ``[STRIP, TILE_COLS]`` in the tensor of one strip of a tile, its rows, columns and mask."""
-    rows = tl.load(row + ROWS)
-    r = row0 + strip + tl.arange(0, STRIP)
-    c = col0 + tl.arange(0, TILE_COLS)
-    offsets = (matrix * rows + row0 + strip) * cols + tl.arange(0, STRIP)[:, None] * cols + c[None, :]
-    mask = (r[:, None] < rows) & (c[None, :] < cols) & (offsets < tl.load(row + NUMEL))
-    return offsets, r, c, mask
+def _strip(matrix, row0, col0, strip, rows, cols, numel):
+    """One strip of a tile: offsets in the tensor and their mask ``[STRIP, TILE_COLS]``, and the rows ``[STRIP]``."""
+    lines = row0 + strip + tl.arange(0, STRIP)
+    across = col0 + tl.arange(0, TILE_COLS)
+    offsets = (matrix * rows + row0 + strip) * cols + tl.arange(0, STRIP)[:, None] * cols + across[None, :]
+    mask = (lines[:, None] < rows) & (across[None, :] < cols) & (offsets < numel)
+    return offsets, mask, lines
 
 
 @triton.jit
 def _sums_of_tile(
-    row, matrix, row0, col0, cols, param, grad, row_out, PARAM_SQUARES: tl.constexpr, MASKED: tl.constexpr  # noqa: N803
+    row, tile, matrix, row0, col0, cols, param, grad, partials, sizes, SCALE: tl.constexpr, MASKED: tl.constexpr
 ):
-    """Column sums of squares ``[TILE_COLS]`` and the parameters' sum of squares; writes row sums."""
-    columns_sum = tl.zeros([STRIP, TILE_COLS], tl.float32)
-    size = tl.zeros([STRIP, TILE_COLS], tl.float32)
     rows = tl.load(row + ROWS)
+    numel = tl.load(row + NUMEL)
+    factored = tl.load(row + FACTORED)  # 0 or 1: times a limit, it masks what other tensors do not have
+    row_out = partials + tl.load(row + ROW_PARTIAL) + (matrix * tl.load(row + COL_TILES) + col0 // TILE_COLS) * rows
+    down = tl.zeros([STRIP, TILE_COLS], tl.float32)
+    size = tl.zeros([STRIP, TILE_COLS], tl.float32)
     for strip in range(0, TILE_ROWS, STRIP):
-        offsets, r, c, mask = _positions(row, matrix, row0, col0, strip, cols, MASKED)
-        g = _load(grad + offsets, mask, MASKED)
-        square = g * g
-        columns_sum += square
-        if row_out is not None:
-            tl.store(row_out + r, tl.sum(square, axis=1), mask=r < rows)
-        if PARAM_SQUARES:
-            p = _load(param + offsets, mask, MASKED)
+        offsets, mask, lines = _strip(matrix, row0, col0, strip, rows, cols, numel)
+        g = load(grad + offsets, mask, MASKED)
+        down += g * g
+        tl.store(row_out + lines, tl.sum(g * g, axis=1), mask=lines < rows * factored)
+        if SCALE:
+            p = load(param + offsets, mask, MASKED)
             size += p * p
-    return tl.sum(columns_sum, axis=0), tl.sum(tl.sum(size, axis=1), axis=0)
+    col_out = partials + tl.load(row + COL_PARTIAL) + (matrix * tl.load(row + ROW_TILES) + row0 // TILE_ROWS) * cols
+    across = col0 + tl.arange(0, TILE_COLS)
+    tl.store(col_out + across, tl.sum(down, axis=0), mask=across < cols * factored)
+    if SCALE:
+        tl.store(sizes + tile, tl.sum(tl.sum(size, axis=1), axis=0))
+
+
+@triton.jit
+def adafactor_sums_kernel(
+    table, coefficients, tiles, partials, sizes,
+    PARAM_DTYPE: tl.constexpr, GRAD_DTYPE: tl.constexpr, SCALE: tl.constexpr,
+):  # fmt: skip
+    """Partial sums over one tile: squared gradients along rows and columns; squared parameters with ``SCALE``."""
+    tile = tl.program_id(0).to(tl.int64)
+    tensor = tl.load(tiles + tile * 4).to(tl.int64)
+    matrix = tl.load(tiles + tile * 4 + 1).to(tl.int64)
+    row0 = tl.load(tiles + tile * 4 + 2).to(tl.int64) * TILE_ROWS
+    col0 = tl.load(tiles + tile * 4 + 3).to(tl.int64) * TILE_COLS
+    row = table + tensor * WIDTH
+    if tl.load(coefficients + tensor * COEFFICIENT_WIDTH + APPLY) != 0.0:
+        param = tl.load(row + PARAM)
+        grad = tl.load(row + GRAD)
+        if _fits(row, row0, col0):
+            cols = tl.multiple_of(tl.load(row + COLS), 8)
+            fast_param = tl.multiple_of(param.to(tl.pointer_type(PARAM_DTYPE)), 16)
+            fast_grad = tl.multiple_of(grad.to(tl.pointer_type(GRAD_DTYPE)), 16)
+            _sums_of_tile(row, tile, matrix, row0, col0, cols, fast_param, fast_grad, partials, sizes, SCALE, False)
+        else:
+            cols = tl.load(row + COLS)
+            slow_param = param.to(tl.pointer_type(PARAM_DTYPE))
+            slow_grad = grad.to(tl.pointer_type(GRAD_DTYPE))
+            _sums_of_tile(row, tile, matrix, row0, col0, cols, slow_param, slow_grad, partials, sizes, SCALE, True)
+
+
+@triton.jit
+def adafactor_factors_kernel(table, coefficients, segments, partials, factors, segment_sums):
+    """Average one segment of row or column means into the state; row segments also write the sum of their factors."""
+    program = tl.program_id(0).to(tl.int64)
+    tensor = tl.load(segments + program * 4).to(tl.int64)
+    matrix = tl.load(segments + program * 4 + 1).to(tl.int64)
+    along_columns = tl.load(segments + program * 4 + 2) != 0
+    row = table + tensor * WIDTH
+    coefficients += tensor * COEFFICIENT_WIDTH
+    if tl.load(coefficients + APPLY) != 0.0:
+        rows = tl.load(row + ROWS)
+        cols = tl.load(row + COLS)
+        length = tl.where(along_columns, cols, rows)
+        pieces = tl.where(along_columns, tl.load(row + ROW_TILES), tl.load(row + COL_TILES))
+        source = tl.where(along_columns, tl.load(row + COL_PARTIAL), tl.load(row + ROW_PARTIAL))
+        target = tl.where(along_columns, tl.load(row + COL_STATE), tl.load(row + ROW_STATE)) + matrix * length
+        position = tl.load(segments + program * 4 + 3).to(tl.int64) * SEGMENT + tl.arange(0, SEGMENT)
+        inside = position < length
+        total = tl.zeros([SEGMENT], tl.float32)
+        for piece in range(pieces.to(tl.int32)):
+            total += tl.load(partials + source + (matrix * pieces + piece) * length + position, mask=inside, other=0.0)
+        mean = total / tl.where(along_columns, rows, cols).to(tl.float32) + tl.load(coefficients + EPS)
+        before = tl.load(factors + target + position, mask=inside, other=0.0)
+        after = tl.load(coefficients + KEEP) * before + tl.load(coefficients + TAKE) * mean
+        tl.store(factors + target + position, after, mask=inside)
+        tl.store(segment_sums + program, tl.sum(tl.where(inside, after, 0.0), axis=0))
+
+
+@triton.jit
+def _mean_row_factor(row, matrix, segment_sums):
+    """Mean of a matrix's row factors; 1 for tensors that have none."""
+    count = tl.load(row + SEGMENT_COUNT)
+    first = tl.load(row + SEGMENT_FIRST) + matrix * count
+    lanes = tl.arange(0, 128)
+    total = tl.zeros([128], tl.float32)
+    for start in range(0, count.to(tl.int32), 128):
+        total += tl.load(segment_sums + first + start + lanes, mask=start + lanes < count, other=0.0)
+    return tl.where(count > 0, tl.sum(total, axis=0) / tl.load(row + ROWS).to(tl.float32), 1.0)
+
+
+@triton.jit
+def _raw_update(
+    g, offsets, mask, lines, column_factor, mean, row_factors, full, rows_kept, numel_kept, keep, take, eps
+):
+    """The update before clipping, and the new full second moment where it is not factored.
+
+    A tensor has either ``rows_kept`` row factors or ``numel_kept`` second moments and 0 of the other, so loads of what
+    it does not have are masked in all threads alike and cost no traffic.
+    """
+    row_factor = tl.load(row_factors + lines, mask=lines < rows_kept, other=1.0)
+    v = tl.load(full + offsets, mask=mask & (offsets < numel_kept), other=0.0)
+    v = keep * v + take * (g * g + eps)
+    scale = tl.where(rows_kept > 0, (tl.rsqrt(row_factor / mean))[:, None] * column_factor[None, :], tl.rsqrt(v))
+    return g * scale, v
+
+
+@triton.jit
+def _column_factor(row, matrix, col0, cols, factors):
+    across = col0 + tl.arange(0, TILE_COLS)
+    present = across < cols * tl.load(row + FACTORED)
+    return tl.rsqrt(tl.load(factors + tl.load(row + COL_STATE) + matrix * cols + across, mask=present, other=1.0))
+
+
+@triton.jit
+def _rms_of_tile(
+    row, tile, matrix, row0, col0, cols, grad, coefficients, factors, full, mean, squares, MASKED: tl.constexpr
+):
+    column_factor = _column_factor(row, matrix, col0, cols, factors)
+    rows = tl.load(row + ROWS)
+    numel = tl.load(row + NUMEL)
+    rows_kept = rows * tl.load(row + FACTORED)
+    numel_kept = numel * (1 - tl.load(row + FACTORED))
+    row_factors = factors + tl.load(row + ROW_STATE) + matrix * rows
+    full += tl.load(row + FULL_STATE)
+    keep = tl.load(coefficients + KEEP)
+    take = tl.load(coefficients + TAKE)
+    eps = tl.load(coefficients + EPS)
+    total = tl.zeros([STRIP, TILE_COLS], tl.float32)
+    for strip in range(0, TILE_ROWS, STRIP):
+        offsets, mask, lines = _strip(matrix, row0, col0, strip, rows, cols, numel)
+        g = load(grad + offsets, mask, MASKED)
+        update, _ = _raw_update(
+            g, offsets, mask, lines, column_factor, mean, row_factors, full, rows_kept, numel_kept, keep, take, eps
+        )
+        total += update * update
+    tl.store(squares + tile, tl.sum(tl.sum(total, axis=1), axis=0))
+
+
+@triton.jit
+def adafactor_rms_kernel(table, coefficients, tiles, factors, full, segment_sums, squares, GRAD_DTYPE: tl.constexpr):
+    """Sum of squares of the raw update over one tile."""
+    tile = tl.program_id(0).to(tl.int64)
+    tensor = tl.load(tiles + tile * 4).to(tl.int64)
+    matrix = tl.load(tiles + tile * 4 + 1).to(tl.int64)
+    row0 = tl.load(tiles + tile * 4 + 2).to(tl.int64) * TILE_ROWS
+    col0 = tl.load(tiles + tile * 4 + 3).to(tl.int64) * TILE_COLS
+    row = table + tensor * WIDTH
+    coefficients += tensor * COEFFICIENT_WIDTH
+    if tl.load(coefficients + APPLY) != 0.0:
+        grad = tl.load(row + GRAD)
+        mean = _mean_row_factor(row, matrix, segment_sums)
+        if _fits(row, row0, col0):
+            cols = tl.multiple_of(tl.load(row + COLS), 8)
+            fast = tl.multiple_of(grad.to(tl.pointer_type(GRAD_DTYPE)), 16)
+            _rms_of_tile(row, tile, matrix, row0, col0, cols, fast, coefficients, factors, full, mean, squares, False)
+        else:
+            cols = tl.load(row + COLS)
+            slow = grad.to(tl.pointer_type(GRAD_DTYPE))
+            _rms_of_tile(row, tile, matrix, row0, col0, cols, slow, coefficients, factors, full, mean, squares, True)
+
+
+@triton.jit
+def _total(partials, first, count, LANES: tl.constexpr):
+    """Sum of ``count`` partial sums in float64."""
+    lanes = tl.arange(0, LANES)
+    total = tl.zeros([LANES], tl.float64)
+    for start in range(0, count.to(tl.int32), LANES):
+        total += tl.load(partials + first + start + lanes, mask=start + lanes < count, other=0.0).to(tl.float64)
+    return tl.sum(total, axis=0)
+
+
+@triton.jit
+def adafactor_finish_kernel(table, steps, hyper, coefficients, squares, sizes, LANES: tl.constexpr):
+    """One program per tensor: its learning rate, clipped by the root mean square of its raw update."""
+    tensor = tl.program_id(0).to(tl.int64)
+    row = table + tensor * WIDTH
+    coefficients += tensor * COEFFICIENT_WIDTH
+    if tl.load(coefficients + APPLY) != 0.0:
+        group = hyper + tl.load(row + GROUP) * HYPER_WIDTH
+        flags = tl.load(group + FLAGS).to(tl.int32)
+        step = tl.load(steps + tensor).to(tl.float64)
+        numel = tl.maximum(tl.load(row + NUMEL), 1).to(tl.float64)
+        first = tl.load(row + TILE_FIRST)
+        count = tl.load(row + TILE_COUNT)
+        rate = tl.load(group + LR)
+        if (flags & RELATIVE_STEP) != 0:
+            warm = tl.where((flags & WARMUP_INIT) != 0, step * 1e-6, 1e-2)
+            rate = tl.minimum(warm, 1.0 / tl.sqrt(step))
+        if sizes is not None:
+            rms = tl.sqrt(_total(sizes, first, count, LANES) / numel)
+            tl.store(coefficients + RMS, rms.to(tl.float32))
+            if (flags & SCALE_PARAMETER) != 0:
+                floor = tl.load(group + EPS_SCALE)
+                rate = rate * tl.where(rms < floor, floor, rms)
+        update = tl.sqrt(_total(squares, first, count, LANES) / numel)
+        clipping = update / tl.load(group + CLIP)
+        clipping = tl.where(clipping < 1.0, 1.0, clipping)  # NaN stays NaN
+        tl.store(coefficients + UPDATE, (rate / clipping).to(tl.float32))
+        tl.store(coefficients + DECAY, (rate * tl.load(group + WEIGHT_DECAY)).to(tl.float32))
+
+
+@triton.jit
+def _apply_tile(
+    row, matrix, row0, col0, cols, param, grad, coefficients, factors, full, exp_avg, mean, MASKED: tl.constexpr
+):
+    column_factor = _column_factor(row, matrix, col0, cols, factors)
+    rows = tl.load(row + ROWS)
+    numel = tl.load(row + NUMEL)
+    rows_kept = rows * tl.load(row + FACTORED)
+    numel_kept = numel * (1 - tl.load(row + FACTORED))
+    row_factors = factors + tl.load(row + ROW_STATE) + matrix * rows
+    full += tl.load(row + FULL_STATE)
+    keep = tl.load(coefficients + KEEP)
+    take = tl.load(coefficients + TAKE)
+    eps = tl.load(coefficients + EPS)
+    step_size = tl.load(coefficients + UPDATE)
+    decay = tl.load(coefficients + DECAY)
+    keep1 = tl.load(coefficients + KEEP1)
+    take1 = tl.load(coefficients + TAKE1)
+    for strip in range(0, TILE_ROWS, STRIP):
+        offsets, mask, lines = _strip(matrix, row0, col0, strip, rows, cols, numel)
+        g = load(grad + offsets, mask, MASKED)
+        p = load(param + offsets, mask, MASKED)
+        update, v = _raw_update(
+            g, offsets, mask, lines, column_factor, mean, row_factors, full, rows_kept, numel_kept, keep, take, eps
+        )
+        tl.store(full + offsets, v, mask=mask & (offsets < numel_kept))
+        update = update * step_size
+        if exp_avg is not None:
+            first = exp_avg + tl.multiple_of(tl.load(row + STATE), 256)
+            update = keep1 * load(first + offsets, mask, MASKED) + take1 * update
+            store(first + offsets, update, mask, MASKED)
+        p = p - decay * p
+        store(param + offsets, p - update, mask, MASKED)
+
+
+@triton.jit
+def adafactor_apply_kernel(
+    table, coefficients, tiles, factors, full, segment_sums, exp_avg,
+    PARAM_DTYPE: tl.constexpr, GRAD_DTYPE: tl.constexpr,
+):  # fmt: skip
+    """Update one tile; ``exp_avg`` is ``None`` unless a first moment is kept."""
+    tile = tl.program_id(0).to(tl.int64)
+    tensor = tl.load(tiles + tile * 4).to(tl.int64)
+    matrix = tl.load(tiles + tile * 4 + 1).to(tl.int64)
+    row0 = tl.load(tiles + tile * 4 + 2).to(tl.int64) * TILE_ROWS
+    col0 = tl.load(tiles + tile * 4 + 3).to(tl.int64) * TILE_COLS
+    row = table + tensor * WIDTH
+    coefficients += tensor * COEFFICIENT_WIDTH
+    if tl.load(coefficients + APPLY) != 0.0:
+        param = tl.load(row + PARAM)
+        grad = tl.load(row + GRAD)
+        mean = _mean_row_factor(row, matrix, segment_sums)
+        if _fits(row, row0, col0):
+            cols = tl.multiple_of(tl.load(row + COLS), 8)
+            fast_param = tl.multiple_of(param.to(tl.pointer_type(PARAM_DTYPE)), 16)
+            fast_grad = tl.multiple_of(grad.to(tl.pointer_type(GRAD_DTYPE)), 16)
+            _apply_tile(
+                row, matrix, row0, col0, cols, fast_param, fast_grad, coefficients, factors, full, exp_avg, mean, False
+            )
+        else:
+            cols = tl.load(row + COLS)
+            slow_param = param.to(tl.pointer_type(PARAM_DTYPE))
+            slow_grad = grad.to(tl.pointer_type(GRAD_DTYPE))
+            _apply_tile(
+                row, matrix, row0, col0, cols, slow_param, slow_grad, coefficients, factors, full, exp_avg, mean, True
+            )

@@ -1,3 +1,5 @@
+# ruff: noqa: N803
+# mypy: disable-error-code=no-untyped-def
 """Triton kernels of AdamW: gradient norm, the step's coefficients, and the update of all tensors in one launch.
 
 Every program of the update takes one chunk of one tensor. Whole tiles of 16-byte-aligned tensors go through an
@@ -67,7 +69,7 @@ def gradient_norm_kernel(
     programs,
     GRAD_DTYPE: tl.constexpr,
     CHUNK: tl.constexpr,
-    TILE: tl.constexpr,  # noqa: N803
+    TILE: tl.constexpr,
 ):
     """Sum of squares of the gradients: program ``i`` takes chunks ``i, i + programs, …`` and writes one partial sum.
 
@@ -96,7 +98,7 @@ def gradient_norm_kernel(
 @triton.jit(do_not_specialize=["tensors", "groups", "sums"])
 def adamw_prepare_kernel(
     table, steps, hyper, coefficients, partials, norm, grad_scale, found_inf, tensors, groups, sums,
-    CLIP: tl.constexpr, SKIP_NONFINITE: tl.constexpr, WIDTH: tl.constexpr,  # noqa: N803
+    CLIP: tl.constexpr, SKIP_NONFINITE: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     """One program: count the step and write the coefficients of every tensor, in float64 where it matters.
 
@@ -158,7 +160,7 @@ def adamw_prepare_kernel(
 def _update_tile(
     param, grad, exp_avg, exp_avg_sq, scale1, scale2, shadow,
     factor, decay, step_size, rsqrt_correction2, epsilon, keep1, take1, keep2, take2, seed, step, start, first, count,
-    KIND: tl.constexpr, STOCHASTIC: tl.constexpr, MASKED: tl.constexpr, TILE: tl.constexpr,  # noqa: N803
+    KIND: tl.constexpr, STOCHASTIC: tl.constexpr, MASKED: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     """Read, update and write one tile; all pointers stand at the chunk's first element, ``start`` in its tensor."""
     lanes = first + tl.arange(0, TILE)
@@ -205,8 +207,8 @@ def _update_tile(
 @triton.jit
 def adamw_kernel(
     table, coefficients, chunk_map, exp_avg, exp_avg_sq, scale1, scale2,
-    PARAM_DTYPE: tl.constexpr, GRAD_DTYPE: tl.constexpr, SHADOW_DTYPE: tl.constexpr, KIND: tl.constexpr, STOCHASTIC: tl.constexpr,  # noqa: N803
-    CHUNK: tl.constexpr, TILE: tl.constexpr,  # noqa: N803
+    PARAM_DTYPE: tl.constexpr, GRAD_DTYPE: tl.constexpr, SHADOW_DTYPE: tl.constexpr, KIND: tl.constexpr, STOCHASTIC: tl.constexpr,
+    CHUNK: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     """Update every tensor of a bucket: one program per chunk of ``CHUNK`` elements.
 

@@ -112,7 +112,8 @@ class AdamWEngine:
 
     def refresh(self) -> bool:
         """Look up pointers of all buckets; False when they must be rebuilt."""
-        return all([bucket.pointers.refresh() for bucket in self.buckets])
+        current = [bucket.pointers.refresh() for bucket in self.buckets]  # all of them, even after a stale one
+        return all(current)
 
     def set_hyperparameters(self, hyper: np.ndarray, rates: Sequence[tuple[int, Tensor]]) -> None:
         """Upload hyper-parameters that changed; learning rates that live on the device are copied there."""

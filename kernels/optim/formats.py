@@ -77,3 +77,21 @@ def adamw_bytes_per_parameter(
     item = _ITEMSIZE[param_dtype]
     moments = 2 * 2 * state_format(state_dtype).bytes
     return 2 * item + item * (2 if clip else 1) + moments + (2 if shadow else 0)
+
+
+def adafactor_bytes_per_parameter(
+    param_dtype: str = "fp32", *, scale_parameter: bool = True, first_moment: bool = False
+) -> float:
+    """Bytes that one FusedAdafactor step reads and writes per parameter of a matrix on CUDA.
+
+    Args:
+        param_dtype: type of parameters and gradients, ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+        scale_parameter: whether parameters are read once more for their root mean square.
+        first_moment: whether a first moment (fp32) is kept.
+
+    Returns:
+        Bytes per parameter without those per row and column (factors and partial sums, under 0.3 a parameter for
+        matrices of 512 × 512 and more): fp32 20, with ``scale_parameter`` 24, with a first moment 8 more.
+    """
+    item = _ITEMSIZE[param_dtype]
+    return item * (3 + 2 + (1 if scale_parameter else 0)) + (8 if first_moment else 0)

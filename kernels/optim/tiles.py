@@ -1,3 +1,5 @@
+# ruff: noqa: N803
+# mypy: disable-error-code=no-untyped-def
 """Triton building blocks: loads with and without masks, block-wise 8-bit codes, stochastic rounding.
 
 Every function works on a one-dimensional tile whose length is a multiple of ``BLOCK``. The formulas of the codes are
@@ -14,7 +16,7 @@ TINY = tl.constexpr(1e-37)  # share of a block's scale below which a value is no
 
 
 @triton.jit
-def load(pointers, mask, MASKED: tl.constexpr):  # noqa: N803
+def load(pointers, mask, MASKED: tl.constexpr):
     """Load a tile as fp32; only the unmasked form can be vectorised."""
     if MASKED:
         return tl.load(pointers, mask=mask, other=0).to(tl.float32)
@@ -23,7 +25,7 @@ def load(pointers, mask, MASKED: tl.constexpr):  # noqa: N803
 
 
 @triton.jit
-def store(pointers, value, mask, MASKED: tl.constexpr):  # noqa: N803
+def store(pointers, value, mask, MASKED: tl.constexpr):
     """Store a tile in the pointers' type."""
     if MASKED:
         tl.store(pointers, value.to(pointers.dtype.element_ty), mask=mask)
@@ -32,7 +34,7 @@ def store(pointers, value, mask, MASKED: tl.constexpr):  # noqa: N803
 
 
 @triton.jit
-def random16(seed, first, step, PURPOSE: tl.constexpr, TILE: tl.constexpr):  # noqa: N803
+def random16(seed, first, step, PURPOSE: tl.constexpr, TILE: tl.constexpr):
     """Sixteen random bits for each element of a tile: one Philox call serves eight neighbours.
 
     The bits depend on the tensor's seed, the element's index in its tensor, the step and the purpose alone.
@@ -56,7 +58,7 @@ def round_to_bf16(value, random):
 
 
 @triton.jit
-def block_scale(value, TILE: tl.constexpr):  # noqa: N803
+def block_scale(value, TILE: tl.constexpr):
     """Largest magnitude of each block of a tile, ``[TILE / BLOCK]``; not finite when any element is not."""
     bits = value.to(tl.int32, bitcast=True) & 0x7FFFFFFF  # ordered as the magnitudes are, with inf and NaN on top
     largest = tl.max(tl.reshape(bits, [TILE // BLOCK, BLOCK]), axis=1).to(tl.float32, bitcast=True)
@@ -64,7 +66,7 @@ def block_scale(value, TILE: tl.constexpr):  # noqa: N803
 
 
 @triton.jit
-def spread(scale, TILE: tl.constexpr):  # noqa: N803
+def spread(scale, TILE: tl.constexpr):
     """Give every element of a tile the scale of its block."""
     return tl.reshape(tl.broadcast_to(scale[:, None], [TILE // BLOCK, BLOCK]), [TILE])
 

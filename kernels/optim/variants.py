@@ -31,6 +31,7 @@ class KernelVariant:
         constants: values of the constants; types of elements are given by name (``"fp32"``).
         tile: elements that the hot loop handles at once; 0 when there is no hot loop.
         bytes_per_parameter: documented bytes of this kernel alone; 0 without a hot loop.
+        per_line: whether accesses smaller than a tile belong to rows and columns, not to parameters.
     """
 
     kernel: str
@@ -40,6 +41,7 @@ class KernelVariant:
     constants: dict[str, Any]
     tile: int = 0
     bytes_per_parameter: float = 0.0
+    per_line: bool = False
 
 
 def adamw_update(param: str, state: str, *, stochastic: bool = False, shadow: bool = False) -> KernelVariant:
@@ -90,6 +92,49 @@ def adamw_prepare(*, scaled: bool, clipped: bool) -> KernelVariant:
     return KernelVariant("adamw_prepare_kernel", ", ".join(extras) or "plain", "adamw_kernels", signature, constants)
 
 
+def adafactor_pass(kernel: str, param: str, *, scale: bool = False, first_moment: bool = False) -> KernelVariant:
+    """One of the three passes over tiles: ``sums``, ``rms`` or ``apply``."""
+    item = _ITEMSIZE[param]
+    signature = {"table": "*i64", "coefficients": "*fp32", "tiles": "*i32"}
+    constants: dict[str, Any] = (
+        {"GRAD_DTYPE": param} if kernel == "rms" else {"PARAM_DTYPE": param, "GRAD_DTYPE": param}
+    )
+    if kernel == "sums":
+        signature |= {"partials": "*fp32", "sizes": "*fp32"}
+        constants["SCALE"] = scale
+        moved = item * (2 if scale else 1)
+    elif kernel == "rms":
+        signature |= {"factors": "*fp32", "full": "*fp32", "segment_sums": "*fp32", "squares": "*fp32"}
+        moved = item
+    else:
+        signature |= {"factors": "*fp32", "full": "*fp32", "segment_sums": "*fp32"}
+        signature["exp_avg"] = "*fp32" if first_moment else "constexpr"
+        if not first_moment:
+            constants = {"exp_avg": None, **constants}
+        moved = 3 * item + (8 if first_moment else 0)
+    signature |= {name: "constexpr" for name in constants if name not in signature}
+    extras = [text for text, wanted in (("scale_parameter", scale), ("first moment", first_moment)) if wanted]
+    return KernelVariant(
+        f"adafactor_{kernel}_kernel", ", ".join([param, *extras]), "adafactor_kernels", signature, constants,
+        columns.TILE, float(moved), per_line=True,
+    )  # fmt: skip
+
+
+def adafactor_small(kernel: str) -> KernelVariant:
+    """One of the launches that touch rows, columns and tensors only: ``begin``, ``factors`` or ``finish``."""
+    tables = {"table": "*i64", "coefficients": "*fp32"}
+    stepped = {"table": "*i64", "steps": "*fp32", "hyper": "*fp64", "coefficients": "*fp32"}
+    signature, constants = {
+        "begin": ({**stepped, "tensors": "i32", "LANES": "constexpr"}, {"LANES": 256}),
+        "factors": (
+            {**tables, "segments": "*i32", "partials": "*fp32", "factors": "*fp32", "segment_sums": "*fp32"},
+            {},
+        ),
+        "finish": ({**stepped, "squares": "*fp32", "sizes": "*fp32", "LANES": "constexpr"}, {"LANES": 1024}),
+    }[kernel]
+    return KernelVariant(f"adafactor_{kernel}_kernel", "all types", "adafactor_kernels", signature, constants)
+
+
 def kernel_variants() -> Iterator[KernelVariant]:
     """All variants, AdamW's first."""
     yield adamw_update("fp32", "fp32")
@@ -105,3 +150,14 @@ def kernel_variants() -> Iterator[KernelVariant]:
     yield gradient_norm("bf16")
     yield adamw_prepare(scaled=False, clipped=False)
     yield adamw_prepare(scaled=True, clipped=True)
+    yield adafactor_small("begin")
+    yield adafactor_pass("sums", "fp32")
+    yield adafactor_pass("sums", "fp32", scale=True)
+    yield adafactor_pass("sums", "bf16", scale=True)
+    yield adafactor_small("factors")
+    yield adafactor_pass("rms", "fp32")
+    yield adafactor_pass("rms", "bf16")
+    yield adafactor_small("finish")
+    yield adafactor_pass("apply", "fp32")
+    yield adafactor_pass("apply", "fp32", first_moment=True)
+    yield adafactor_pass("apply", "bf16")

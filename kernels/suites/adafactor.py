@@ -91,19 +91,16 @@ def _eager_bytes(problem: OptimizerProblem) -> float:
     moved = 4 * (EAGER_ITEMS * matrices + EAGER_ITEMS_VECTOR * vectors)
     if problem.dtype != "fp32":
         moved += CONVERSION_BYTES * problem.parameters
-    return moved + _clip_bytes(problem, 3)
+    return moved + _clip_bytes(problem)
 
 
 def _fused_bytes(problem: OptimizerProblem) -> float:
-    return _floor_bytes(problem.shapes, problem.item_bytes) + _clip_bytes(problem, 1)
+    return _floor_bytes(problem.shapes, problem.item_bytes) + _clip_bytes(problem)
 
 
-def _compiled_bytes(problem: OptimizerProblem) -> float:
-    return _floor_bytes(problem.shapes, problem.item_bytes) + _clip_bytes(problem, 3)
-
-
-def _clip_bytes(problem: OptimizerProblem, items: int) -> float:
-    return 0.0 if problem.clip_norm is None else items * problem.item_bytes * problem.parameters
+def _clip_bytes(problem: OptimizerProblem) -> float:
+    """``clip_grad_norm_``: read the gradient for the norm, then read and write it."""
+    return 0.0 if problem.clip_norm is None else 3.0 * problem.item_bytes * problem.parameters
 
 
 def _providers() -> tuple[OptimizerProvider, ...]:
@@ -121,16 +118,15 @@ def _providers() -> tuple[OptimizerProvider, ...]:
             "the same update compiled by inductor, tensor by tensor",
             lambda parameters, problem, hyper: CompiledAdafactor(parameters, hyper.lr, hyper.weight_decay),
             adafactor_float64,
-            bytes_moved=_compiled_bytes,
+            bytes_moved=_fused_bytes,
             unavailable=lambda problem, device: why_not(device),
         ),
         optimizer_provider(
             "edgeroof",
-            "FusedAdafactor: the fewest passes over memory, clipping included",
+            "FusedAdafactor: the fewest passes over memory",
             _fused,
             adafactor_float64,
             bytes_moved=_fused_bytes,
-            clips_itself=True,
             unavailable=lambda problem, device: _without_ours(),
             judged=True,
         ),
@@ -157,7 +153,7 @@ def _huggingface(parameters: list[Any], problem: OptimizerProblem, hyper: Hyper)
 def _fused(parameters: list[Any], problem: OptimizerProblem, hyper: Hyper) -> Any:
     from ..optim import FusedAdafactor
 
-    return FusedAdafactor(parameters, **_settings(hyper), max_grad_norm=problem.clip_norm)
+    return FusedAdafactor(parameters, **_settings(hyper))
 
 
 def _without_transformers() -> str | None:

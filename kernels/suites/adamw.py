@@ -38,6 +38,8 @@ CLIP_PASSES = 3
 
 #: Bytes per parameter to read and write both states in 8 bits, with an fp32 scale per block of 256 elements.
 EIGHT_BIT_STATES = 4 * (1 + 4 / 256)
+#: Parameters beyond which small states take seconds a step on a CPU.
+MOST_REDUCED_ON_CPU = 10_000_000
 #: What rounding states to bf16 may do to the first steps' updates, relative to the largest; the same for 8 bits.
 HALF_STATE_TOLERANCE = 0.02
 EIGHT_BIT_TOLERANCE = 0.2
@@ -194,6 +196,12 @@ def _reduced(state_dtype: str) -> Callable[..., Any]:
     return make
 
 
+def _without_reduced(problem: OptimizerProblem, device: str) -> str | None:
+    if device == "cpu" and problem.parameters > MOST_REDUCED_ON_CPU:
+        return "small states are for GPUs; on a CPU they are computed op by op, so only LoRA sizes are timed there"
+    return _without_ours(problem, device)
+
+
 def _our_providers() -> tuple[OptimizerProvider, ...]:
     ours: dict[str, Any] = {"clips_itself": True, "unavailable": _without_ours}
     full, half, eight = (_our_bytes(state_dtype) for state_dtype in ("fp32", "bf16", "int8"))
@@ -214,7 +222,7 @@ def _our_providers() -> tuple[OptimizerProvider, ...]:
             _reduced("bf16"),
             bytes_moved=half,
             tolerance=HALF_STATE_TOLERANCE,
-            **ours,
+            **ours | {"unavailable": _without_reduced},
         ),
         _provider(
             "edgeroof-8bit",
@@ -222,7 +230,7 @@ def _our_providers() -> tuple[OptimizerProvider, ...]:
             _reduced("int8"),
             bytes_moved=eight,
             tolerance=EIGHT_BIT_TOLERANCE,
-            **ours,
+            **ours | {"unavailable": _without_reduced},
         ),
     )
 

@@ -46,7 +46,7 @@ def parameter_shapes(size: T5Size) -> list[Shape]:
 
 def lora_shapes(size: T5Size, rank: int = 8) -> list[Shape]:
     """Shapes of the adapters on the query and value projections of all attentions, encoder first."""
-    adapters = [(rank, size.d_model), (size.inner, rank)]
+    adapters: list[Shape] = [(rank, size.d_model), (size.inner, rank)]
     attentions = size.layers + 2 * size.layers
     return adapters * 2 * attentions
 

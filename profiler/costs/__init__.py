@@ -34,7 +34,7 @@ METADATA_OPS: frozenset[str] = frozenset(
         "alias", "detach", "detach_", "lift", "lift_fresh", "empty", "empty_like", "empty_strided", "new_empty",
         "new_empty_strided", "resize_", "set_", "view_as", "view_as_real", "view_as_complex", "movedim", "swapaxes",
         "T", "mT", "numpy_T", "resolve_conj", "resolve_neg", "conj", "_conj", "result_type", "size", "stride",
-        "is_nonzero", "unsafe_split", "unsafe_chunk", "broadcast_tensors", "broadcast_to", "expand_copy", "data",
+        "is_nonzero", "unsafe_split", "unsafe_chunk", "broadcast_tensors", "broadcast_to", "data",
         "requires_grad_", "_version", "output_nr", "is_same_size", "_has_compatible_shallow_copy_type", "record_stream",
         "is_pinned", "_nested_tensor_size", "sym_size", "sym_stride", "sym_numel", "real", "imag", "_neg_view",
         "to", "type_as", "contiguous", "dropout", "atleast_1d", "atleast_2d", "atleast_3d", "pin_memory",
@@ -69,13 +69,25 @@ def price(record: OpRecord) -> Cost | None:
 
 
 def with_kernel_dtype(cost: Cost, kernel_name: str) -> Cost:
-    """The cost with its arithmetic as the kernel's name betrays it: an fp32 product may run in TF32.
+    """The cost with its arithmetic as the kernel's name betrays it: fp32 and fp64 products may run on matrix units.
 
-    cuBLAS and CUTLASS name such kernels ``...tf32...`` or ``...s1688gemm...`` (fp16 and bf16 ones name their type).
+    cuBLAS, cuDNN and CUTLASS name TF32 kernels ``...tf32...`` or ``...s1688gemm...`` (fp16 and bf16 ones name their
+    type); Hopper's ``nvjet`` kernels only know matrix units; memory-efficient attention computes fp32 products in three
+    TF32 ones from sm_80 on (so its time at the roof is the least it can be). fp64 ones are called ``...d884gemm...``.
     """
-    if cost.dtype != "fp32" or not cost.flops:
+    if not cost.flops:
         return cost
     name = kernel_name.lower()
-    if "tf32" in name or ("s1688gemm" in name and "fp16" not in name and "bf16" not in name):
+    if cost.dtype == "fp32" and _runs_in_tf32(name):
         return cost._replace(dtype="tf32", unit="tensor")
+    if cost.dtype == "fp64" and "d884gemm" in name:
+        return cost._replace(unit="tensor")
     return cost
+
+
+def _runs_in_tf32(name: str) -> bool:
+    if "tf32" in name or "nvjet" in name:
+        return True
+    if "fmha_cutlass" in name:
+        return "_f32_" in name and "sm80" in name
+    return "s1688gemm" in name and "fp16" not in name and "bf16" not in name

@@ -7,7 +7,7 @@ counted by the memory they touch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..ops import ITEMSIZE, OpRecord, TensorMeta
@@ -126,20 +126,19 @@ def bytes_written(record: OpRecord) -> int:
     return touched_bytes(written)
 
 
-def bytes_read(record: OpRecord) -> int:
-    """Bytes of every tensor input; an ``out=`` argument is written, not read."""
-    skipped = () if is_in_place(record) else record.mutated
+def bytes_read(record: OpRecord, ignored: Sequence[int] = ()) -> int:
+    """Bytes of every tensor input; an ``out=`` argument is written, not read. Positions in ``ignored`` don't count."""
+    skipped = {*ignored, *(() if is_in_place(record) else record.mutated)}
     return touched_bytes(flatten(arg for i, arg in enumerate(record.args) if i not in skipped))
 
 
-def has_tensors(record: OpRecord) -> bool:
-    """Whether at least one input shape is known."""
-    return any(True for _ in flatten(record.args))
-
-
 def arithmetic_dtype(*metas: TensorMeta) -> str:
-    """Type the op computes in: the widest floating type among ``metas``, else the first one's."""
-    floating = [meta.dtype for meta in metas if meta.dtype in FLOATING]
+    """Type the op computes in: the widest floating type among ``metas``, else the first one's.
+
+    Next to tensors with dimensions, 0-dimensional ones are scalars, whose type does not widen the arithmetic.
+    """
+    sized = [meta for meta in metas if meta.shape and meta.dtype in FLOATING]
+    floating = [meta.dtype for meta in sized or metas if meta.dtype in FLOATING]
     if floating:
         return max(floating, key=lambda dtype: ITEMSIZE[dtype])
     return metas[0].dtype if metas else "fp32"

@@ -5,7 +5,9 @@ A gather reads only the rows it is asked for, at most the whole table; a scatter
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from math import prod
 
 from ..ops import ITEMSIZE, OpRecord, TensorMeta
 from .cost import (
@@ -16,6 +18,7 @@ from .cost import (
     flatten,
     is_in_place,
     output,
+    scalar,
     tensor,
     touched_bytes,
 )
@@ -76,26 +79,62 @@ def _index(record: OpRecord) -> Cost:
     return _move(min(result.nbytes, source.nbytes) + indices, result.nbytes, result.dtype)
 
 
-def _scatter(values: int, indices: int, accumulates: bool) -> Callable[[OpRecord], Cost]:
-    """``scatter``-like: reads values and indices, writes as much; reads the target too where it accumulates.
+def _put(record: OpRecord, elements: int, accumulates: bool, estimated: bool = False) -> Cost:
+    """Writes ``elements`` of the target, after reading them where it accumulates; reads indices and values.
 
     Out of place, the rest of the target is copied as well.
     """
+    target = tensor(record, 0)
+    moved = min(elements * ITEMSIZE.get(target.dtype, 4), target.nbytes)
+    read = touched_bytes(flatten(arg for i, arg in enumerate(record.args) if i and i not in record.mutated))
+    if is_in_place(record):
+        read, written = read + (moved if accumulates else 0), moved
+    else:
+        read, written = read + target.nbytes, target.nbytes
+    flops = float(elements) if accumulates else 0.0
+    return Cost(flops, read, written, "vector" if flops else "none", target.dtype, estimated)
+
+
+def _scatter(counted: int, accumulates: bool) -> Callable[[OpRecord], Cost]:
+    """``scatter(self, dim, index, source)``: as many elements as argument ``counted`` has."""
 
     def price(record: OpRecord) -> Cost:
-        target = tensor(record, 0)
-        source = next(flatten(record.args[values : values + 1]), None)
-        positions = list(flatten(record.args[indices : indices + 1]))
-        if source is None and not positions:
-            raise UnpriceableError(f"{record.name}: no shapes")
-        itemsize = ITEMSIZE.get(target.dtype, 4)
-        moved = min((source or positions[0]).distinct * itemsize, target.nbytes)
-        read = touched_bytes(positions) + (source.nbytes if source else 0)
-        if not is_in_place(record):
-            return _move(read + target.nbytes, target.nbytes, target.dtype)
-        return _move(read + (moved if accumulates else 0), moved, target.dtype)
+        return _put(record, tensor(record, counted).numel, accumulates)
 
     return price
+
+
+def _index_fill(record: OpRecord) -> Cost:
+    """``index_fill(self, dim, index, value)``: whole slices of the target."""
+    target, index, dim = tensor(record, 0), tensor(record, 2), scalar(record, 1)
+    if not isinstance(dim, int) or not -len(target.shape) <= dim < len(target.shape):
+        raise UnpriceableError(f"{record.name}: the dimension is unknown")
+    rows = target.shape[dim]
+    return _put(record, index.numel * target.numel // rows if rows else 0, accumulates=False)
+
+
+def _masked_scatter(record: OpRecord) -> Cost:
+    """``masked_scatter(self, mask, source)``: how many elements the mask picks is not known, at most the source's."""
+    return _put(record, tensor(record, 2).numel, accumulates=False, estimated=True)
+
+
+def _index_put(record: OpRecord) -> Cost:
+    """``index_put(self, indices, values, accumulate)``: values may be broadcast, ``None`` takes a whole dimension."""
+    target, values = tensor(record, 0), tensor(record, 2)
+    listed = scalar(record, 1)
+    indices = listed if isinstance(listed, (tuple, list)) else (listed,)
+    given = list(flatten(indices))
+    by_mask = not given or any(index.dtype in ("bool", "uint8") for index in given)
+    elements = values.numel if by_mask else _indexed_elements(target, indices, given)
+    return _put(record, elements, accumulates=scalar(record, 3) in (True, "True"), estimated=by_mask)
+
+
+def _indexed_elements(target: TensorMeta, indices: Sequence[object], given: Sequence[TensorMeta]) -> int:
+    """Positions that integer indices name together, times the dimensions that none of them indexes."""
+    together = zip_longest(*(reversed(index.shape) for index in given), fillvalue=1)
+    positions = prod(0 if 0 in sizes else max(sizes) for sizes in together)
+    whole = (size for i, size in enumerate(target.shape) if i >= len(indices) or indices[i] is None)
+    return positions * prod(whole)
 
 
 def _embedding_backward(record: OpRecord) -> Cost:
@@ -104,7 +143,7 @@ def _embedding_backward(record: OpRecord) -> Cost:
     Reads the incoming gradient, the indices and the rows it adds to; writes the table and, again, those rows.
     """
     grad, indices, result = tensor(record, 0), tensor(record, 1), output(record)
-    rows = min(grad.distinct * ITEMSIZE.get(result.dtype, 4), result.nbytes)
+    rows = min(grad.numel * ITEMSIZE.get(result.dtype, 4), result.nbytes)
     return Cost(float(grad.numel), grad.nbytes + indices.nbytes + rows, result.nbytes + rows, "vector", grad.dtype)
 
 
@@ -119,12 +158,13 @@ _COPIES = (
     "pixel_shuffle", "copy", "channel_shuffle", "_foreach_clone", "split_with_sizes_copy", "slice_backward",
     "select_backward", "_reshape_copy", "diag_embed", "col2im", "im2col", "repeat_interleave", "_pin_memory", "one_hot",
     "view_copy", "slice_scatter", "select_scatter", "_pack_padded_sequence", "_conj_physical", "lift_fresh_copy",
+    "expand_copy", "permute_copy",
 )  # fmt: skip
 _FILLS = (
     "zeros", "ones", "full", "arange", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full",
     "zero_", "fill_", "eye", "scalar_tensor", "rand", "randn", "randint", "rand_like", "randn_like", "randint_like",
     "randperm", "uniform_", "normal_", "bernoulli_", "random_", "exponential_", "log_normal_", "geometric_", "cauchy_",
-    "_foreach_zero_", "linspace", "tril_indices", "triu_indices",
+    "_foreach_zero_", "fill", "zero", "linspace", "tril_indices", "triu_indices",
 )  # fmt: skip
 
 RULES: dict[str, Callable[[OpRecord], Cost]] = {f"aten::{name}": _copy for name in _COPIES}
@@ -145,12 +185,13 @@ RULES |= {
 }
 for _suffix in ("", "_"):
     RULES |= {
-        f"aten::scatter{_suffix}": _scatter(3, 2, accumulates=False),
-        f"aten::scatter_add{_suffix}": _scatter(3, 2, accumulates=True),
-        f"aten::index_add{_suffix}": _scatter(3, 2, accumulates=True),
-        f"aten::index_copy{_suffix}": _scatter(3, 2, accumulates=False),
-        f"aten::index_fill{_suffix}": _scatter(3, 2, accumulates=False),
-        f"aten::index_put{_suffix}": _scatter(2, 1, accumulates=False),
-        f"aten::_index_put_impl{_suffix}": _scatter(2, 1, accumulates=False),
-        f"aten::masked_scatter{_suffix}": _scatter(2, 1, accumulates=False),
+        f"aten::scatter{_suffix}": _scatter(2, accumulates=False),
+        f"aten::scatter_add{_suffix}": _scatter(2, accumulates=True),
+        f"aten::scatter_reduce{_suffix}": _scatter(2, accumulates=True),
+        f"aten::index_add{_suffix}": _scatter(3, accumulates=True),
+        f"aten::index_copy{_suffix}": _scatter(3, accumulates=False),
+        f"aten::index_fill{_suffix}": _index_fill,
+        f"aten::index_put{_suffix}": _index_put,
+        f"aten::_index_put_impl{_suffix}": _index_put,
+        f"aten::masked_scatter{_suffix}": _masked_scatter,
     }

@@ -9,20 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..ops import OpRecord, TensorMeta
-from .cost import Cost, UnpriceableError, flatten, touched_bytes
+from .cost import Cost, UnpriceableError, flatten, scalar, tensor, touched_bytes
 
 
 def _tensor_list(record: OpRecord, position: int) -> list[TensorMeta]:
     return list(flatten(record.args[position : position + 1]))
 
 
-def _fused_step(states: tuple[int, ...], grad_scale: int, flops_per_parameter: int) -> Callable[[OpRecord], Cost]:
+def _fused_step(
+    states: tuple[int, ...], grad_scale: int, flops_per_parameter: int, is_first_step: int | None = None
+) -> Callable[[OpRecord], Cost]:
     """Rule of ``_fused_*_(params, grads, *states, ...)``.
 
     Args:
         states: positions of the state lists that are read and written.
         grad_scale: position of GradScaler's scale; when it is given, the unscaled gradients are written back.
         flops_per_parameter: textbook count of the update.
+        is_first_step: position of the flag that says that the states are only written, if there is one.
     """
 
     def price(record: OpRecord) -> Cost:
@@ -31,10 +34,12 @@ def _fused_step(states: tuple[int, ...], grad_scale: int, flops_per_parameter: i
             raise UnpriceableError(f"{record.name}: tensor lists have no recorded shapes")
         updated = params + [meta for position in states for meta in _tensor_list(record, position)]
         written = touched_bytes(updated)
-        if isinstance(record.args[grad_scale] if grad_scale < len(record.args) else None, TensorMeta):
+        if isinstance(scalar(record, grad_scale), TensorMeta):
             written += touched_bytes(grads)
+        fresh = is_first_step is not None and scalar(record, is_first_step) in (True, "True")
+        read = touched_bytes((params if fresh else updated) + grads)
         flops = float(flops_per_parameter * sum(meta.numel for meta in params))
-        return Cost(flops, touched_bytes(updated + grads), written, "vector", params[0].dtype)
+        return Cost(flops, read, written, "vector", params[0].dtype)
 
     return price
 
@@ -49,12 +54,13 @@ def _unscale(record: OpRecord) -> Cost:
 
 
 def _update_scale(record: OpRecord) -> Cost:
+    tensor(record, 0)
     moved = touched_bytes(flatten(record.args))
     return Cost(0.0, moved, moved, "none", "fp32")
 
 
 _ADAM = _fused_step(states=(2, 3, 4), grad_scale=13, flops_per_parameter=14)
-_SGD = _fused_step(states=(2,), grad_scale=9, flops_per_parameter=4)
+_SGD = _fused_step(states=(2,), grad_scale=10, flops_per_parameter=4, is_first_step=9)
 _ADAGRAD = _fused_step(states=(2,), grad_scale=9, flops_per_parameter=6)
 
 RULES: dict[str, Callable[[OpRecord], Cost]] = {

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..ops import OpRecord
-from .cost import Cost, UnpriceableError, arithmetic_dtype, bytes_read, bytes_written, flatten, is_in_place
+from ..ops import ITEMSIZE, OpRecord
+from .cost import Cost, UnpriceableError, arithmetic_dtype, bytes_read, bytes_written, flatten, is_in_place, tensor
 
 FLOPS_PER_ELEMENT: dict[str, int] = {
     "add": 1, "sub": 1, "rsub": 1, "mul": 1, "div": 1, "true_divide": 1, "floor_divide": 1, "remainder": 1, "fmod": 1,
@@ -27,6 +27,10 @@ FLOPS_PER_ELEMENT: dict[str, int] = {
     "bitwise_xor": 0, "__and__": 0, "__or__": 0, "__lshift__": 0, "__rshift__": 0, "bitwise_left_shift": 0,
     "bitwise_right_shift": 0, "isnan": 0, "isinf": 0, "isfinite": 0, "nan_to_num": 0, "tril": 0, "triu": 0, "glu": 5,
     "glu_backward": 8, "polar": 3, "complex": 0, "addr": 2,
+    "softplus_backward": 4, "mish_backward": 10, "log_sigmoid_forward": 4, "log_sigmoid_backward": 5, "hardsigmoid": 3,
+    "hardsigmoid_backward": 1, "_prelu_kernel": 1, "_prelu_kernel_backward": 2, "huber_loss_backward": 4, "fmax": 1,
+    "fmin": 1, "asin": 1, "acos": 1, "atan": 1, "sinh": 1, "cosh": 1, "erfinv": 1, "logit": 3, "xlogy": 2,
+    "logaddexp": 4, "copysign": 0, "signbit": 0, "sgn": 1, "heaviside": 0, "isneginf": 0, "isposinf": 0,
 }  # fmt: skip
 
 _PREFIXES = ("aten::", "aten::_foreach_")
@@ -56,10 +60,8 @@ def _pointwise(flops_per_element: int) -> Callable[[OpRecord], Cost]:
 
 def _native_dropout(record: OpRecord) -> Cost:
     """Reads the input, writes the result and a one-byte mask; drawing the random numbers is not counted as FLOPs."""
-    source = next(flatten(record.args[:1]), None)
-    if source is None:
-        raise UnpriceableError(f"{record.name}: no shapes")
-    written = source.nbytes + source.numel
+    source = tensor(record, 0)
+    written = source.numel * (ITEMSIZE.get(source.dtype, 4) + 1)
     return Cost(2.0 * source.numel, source.nbytes, written, "vector", source.dtype)
 
 

@@ -45,7 +45,7 @@ def _reduction(flops_per_element: int) -> Callable[[OpRecord], Cost]:
         if not inputs:
             raise UnpriceableError(f"{record.name}: no shapes")
         flops = float(flops_per_element * sum(meta.numel for meta in inputs))
-        dtype = arithmetic_dtype(*inputs)
+        dtype = arithmetic_dtype(*inputs, *record.outputs[:1])  # softmax may widen half precision
         return Cost(flops, bytes_read(record), bytes_written(record), "vector" if flops else "none", dtype)
 
     return price

@@ -37,12 +37,12 @@ def _is_matmul(group: Group) -> bool:
     return group.op in matmul.RULES
 
 
-def _is_normalisation(group: Group) -> bool:
-    return group.is_any("pow", "rsqrt", "mean", "native_layer_norm", "native_layer_norm_backward")
+def _is_unfused_rms_norm(group: Group) -> bool:
+    return group.is_any("pow", "rsqrt", "mean")
 
 
 #: Ops that go over [tokens, vocabulary].
-_VOCABULARY_OPS = ("embedding_dense_backward", "nll_loss_backward", "_log_softmax", "_log_softmax_backward_data")
+_VOCABULARY_OPS = ("nll_loss_backward", "_log_softmax", "_log_softmax_backward_data")
 
 RULES: tuple[tuple[Callable[[Group], bool], str], ...] = (
     (
@@ -53,7 +53,7 @@ RULES: tuple[tuple[Callable[[Group], bool], str], ...] = (
     (
         _is_unfused_optimizer,
         "Every such op is a pass of its own over parameters, gradients and states. A fused optimizer makes one: try "
-        "OPTIMIZER=adamw-fused.",
+        "adamw-fused.",
     ),
     (
         lambda g: g.phase == "optimizer" and g.bound == "memory" and g.roof_fraction >= NEAR_ROOF,
@@ -81,7 +81,7 @@ RULES: tuple[tuple[Callable[[Group], bool], str], ...] = (
     (
         _is_matmul,
         "Products far below both roofs: shapes that fill the device badly (small batches per head, odd sizes). Pad to "
-        "multiples of 8, use a larger batch, or attention=sdpa for those inside attention.",
+        "multiples of 8, use a larger batch, or sdpa attention for those inside attention.",
     ),
     (
         lambda g: g.is_any("_softmax", "_softmax_backward_data", "_safe_softmax"),
@@ -101,8 +101,13 @@ RULES: tuple[tuple[Callable[[Group], bool], str], ...] = (
         "Work over the whole vocabulary: a fused (chunked) cross-entropy never stores the full logits and gradients.",
     ),
     (
-        _is_normalisation,
-        "T5's RMS norm runs as several passes (pow, mean, rsqrt, mul): one fused kernel reads and writes once.",
+        lambda g: g.is_any("embedding_dense_backward"),
+        "The gradient of an embedding is written as a whole table, though a batch touches few of its rows: sparse "
+        "gradients, or LoRA, which trains no table, leave it out.",
+    ),
+    (
+        _is_unfused_rms_norm,
+        "An RMS norm that runs as several passes (pow, mean, rsqrt, mul): one fused kernel reads and writes once.",
     ),
     (
         lambda g: g.bound == "latency",

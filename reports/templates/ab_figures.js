@@ -33,11 +33,13 @@ function intervalPlot(problem, width) {
     "aria-label",
     rows.map((row) => `${row.name} ${number(row.ratio)} times as fast as the base, ${row.verdict}`).join("; "),
   );
+  let labelled = -Infinity;
   for (const value of x.ticks) {
-    root.append(
-      svg("line", { class: "grid", x1: x(value), x2: x(value), y1: box.top, y2: bottom }),
-      svg("text", { x: x(value), y: bottom + 16, "text-anchor": "middle", text: `${number(value, 1)}×` }),
-    );
+    const at = x(value);
+    root.append(svg("line", { class: "grid", x1: at, x2: at, y1: box.top, y2: bottom }));
+    if (at - labelled < 40) continue; // too close to the label before
+    labelled = at;
+    root.append(svg("text", { x: at, y: bottom + 16, "text-anchor": "middle", text: `${number(value, 1)}×` }));
   }
   const [from, to] = [x(1 / problem.floor), x(problem.floor)];
   root.append(
@@ -88,12 +90,12 @@ function providerRoofline(problem, width) {
     ),
     roofLabels(roofs, x, y, box, true),
   );
-  for (const label of labelled(points, x, y, box)) root.append(...label);
+  for (const label of namedPoints(points, x, y, box)) root.append(...label);
   return root;
 }
 
 /** A circle and a name for each point; names are pushed apart and lead back to their circle. */
-function labelled(points, x, y, box) {
+function namedPoints(points, x, y, box) {
   let last = -Infinity;
   return [...points]
     .sort((a, b) => b.gflops - a.gflops)

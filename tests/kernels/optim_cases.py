@@ -26,7 +26,7 @@ def make_params(
     shapes: Iterable[Sequence[int]], dtype: torch.dtype = torch.float32, seed: int = 0
 ) -> list[torch.nn.Parameter]:
     generator = torch.Generator().manual_seed(seed)
-    return [torch.nn.Parameter(torch.randn(*shape, generator=generator).to(DEVICE, dtype)) for shape in shapes]
+    return [torch.nn.Parameter(torch.randn(tuple(shape), generator=generator).to(DEVICE, dtype)) for shape in shapes]
 
 
 def set_grads(params: Iterable[Tensor], seed: int, scale: float = 1.0) -> None:
@@ -59,7 +59,7 @@ def truth(
 
 def worst(params: Iterable[Tensor], values: Iterable[Tensor]) -> float:
     errors = [(param.detach().double() - value).abs().max() for param, value in zip(params, values) if param.numel()]
-    return float(torch.stack(errors).max())
+    return float(torch.stack(errors).max().detach())
 
 
 def ulp(params: Iterable[Tensor]) -> float:

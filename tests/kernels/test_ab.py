@@ -253,3 +253,11 @@ def test_progress_names_what_runs():
     seen: list[tuple[str, int, int]] = []
     run_fake(lab, lab.provider("other", BASE_US), on_progress=lambda *step: seen.append(step))
     assert seen == [("one: base against itself", 0, 2), ("one: other", 1, 2), ("done", 2, 2)]
+
+
+def test_what_is_too_slow_is_said_and_not_waited_for():
+    lab = FakeLab()
+    found = entries(run_fake(lab, lab.provider("glacial", 60e6)))["glacial"]
+    assert found["status"] == "failed"
+    assert "too slow to compare: a pair takes 60 s" in found["reason"]
+    assert lab.calls.count("glacial") == SETTINGS.warmup + 2

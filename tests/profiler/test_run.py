@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from edgeroof.errors import RunError
-from edgeroof.profiler import run as run_module
 from edgeroof.profiler.roofline import classify
 from edgeroof.profiler.run import Run, load, save
+from edgeroof.profiler.schema import OP_COLUMNS, SCHEMA_VERSION
 from edgeroof.profiler.summary import Context, summarize
 
 from .kernel_tables import DEVICE, ROOF, table
@@ -18,7 +18,9 @@ from .kernel_tables import DEVICE, ROOF, table
 def run() -> Run:
     context = Context(kind="imported", title="toy", command="edgeroof analyze toy.json", device=DEVICE)
     return summarize(
-        classify(table({"bytes_read": 9e6}, {"flops": 1e7}), ROOF), pd.DataFrame({"op_index": [0]}), context
+        classify(table({"bytes_read": 9e6}, {"flops": 1e7}), ROOF),
+        pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in OP_COLUMNS.items()}),
+        context,
     )
 
 
@@ -41,6 +43,16 @@ def test_an_older_run_is_replaced_whole(run: Run, tmp_path: Path) -> None:
     save(run, tmp_path / "toy")
     assert not (tmp_path / "toy" / "old").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
+
+
+def test_a_linked_folder_stays_linked(run: Run, tmp_path: Path) -> None:
+    save(run, tmp_path / "toy")
+    (tmp_path / "latest").symlink_to("toy")
+    (tmp_path / "toy" / "old").write_text("")
+    save(run, tmp_path / "latest")
+    assert (tmp_path / "latest").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "toy"]
+    assert not (tmp_path / "toy" / "old").exists()
 
 
 def test_failure_while_writing_leaves_the_older_run_and_no_litter(run: Run, tmp_path: Path) -> None:
@@ -82,6 +94,37 @@ def test_damaged_summaries(content: str, message: str, tmp_path: Path) -> None:
         load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "named"),
+    [
+        ("profiled_steps", 0, "profiled_steps"),
+        ("kind", "\x1b[31mred", "kind"),
+        ("device", None, "device"),
+        ("bounds", [{}], r"bounds\[0\]"),
+        ("headroom", [5], r"headroom\[0\]"),
+        ("warnings", "one", "warnings"),
+        ("ledger", {"kernel_us": "long"}, "kernel_us"),
+        ("title", float("nan"), "damaged"),
+        ("profiled_steps", float("inf"), "damaged"),
+    ],
+)
+def test_summaries_with_a_wrong_entry(place: str, value: object, named: str, run: Run, tmp_path: Path) -> None:
+    save(run, tmp_path / "toy")
+    (tmp_path / "toy" / "run.json").write_text(json.dumps(run.summary | {place: value}))
+    with pytest.raises(RunError, match=named):
+        load(tmp_path / "toy")
+
+
+@pytest.mark.parametrize("change", [{"dur_us": "long"}, {"bound": None}])
+def test_tables_with_a_wrong_column(change: dict[str, str | None], run: Run, tmp_path: Path) -> None:
+    save(run, tmp_path / "toy")
+    (column, value) = next(iter(change.items()))
+    damaged = run.kernels.drop(columns=column) if value is None else run.kernels.assign(**{column: value})
+    damaged.to_parquet(tmp_path / "toy" / "kernels.parquet")
+    with pytest.raises(RunError, match=rf"kernels\.parquet is damaged: .*{column}"):
+        load(tmp_path / "toy")
+
+
 def test_damaged_table(run: Run, tmp_path: Path) -> None:
     save(run, tmp_path / "toy")
     (tmp_path / "toy" / "kernels.parquet").write_bytes(b"not parquet")
@@ -96,4 +139,4 @@ def test_missing_run(tmp_path: Path) -> None:
 
 def test_summary_has_no_nan(run: Run) -> None:
     json.dumps(run.summary, allow_nan=False)
-    assert run.summary["schema_version"] == run_module.SCHEMA_VERSION
+    assert run.summary["schema_version"] == SCHEMA_VERSION

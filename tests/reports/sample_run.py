@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from edgeroof.profiler.headroom import bound_shares, rank_headroom
-from edgeroof.profiler.ledger import coverage_ledger
-from edgeroof.profiler.optimizer_step import drill_down
+from edgeroof.profiler.findings.headroom import bound_shares, rank_headroom
+from edgeroof.profiler.findings.ledger import coverage_ledger
+from edgeroof.profiler.findings.optimizer_step import drill_down
 from edgeroof.profiler.run import Run
 
 from .sample_kernels import BANDWIDTH, kernel_table

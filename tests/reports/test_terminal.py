@@ -126,3 +126,11 @@ def test_a_bare_summary_is_enough(runs):
     text = printed(run)
     assert "bare" in text
     assert "No roofs are known" in text
+
+
+def test_narrow_terminals_cut_no_number(runs):
+    output = printed(runs["measured"], width=60)
+    phases = output[output.index("PHASES") : output.index("opt.step() as a share")]
+    bounds = output[output.index("WHAT HOLDS") : output.index("WHAT TO WIN")]
+    assert "…" not in phases + bounds
+    assert "━" not in phases + bounds

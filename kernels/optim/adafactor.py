@@ -1,0 +1,201 @@
+"""FusedAdafactor: a drop-in ``transformers.optimization.Adafactor`` with few passes over memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from . import adafactor_geometry as geo
+from . import ops
+from .adafactor_torch import AdafactorHyper, adafactor_step
+from .errors import OptimizerUsageError
+from .formats import adafactor_bytes_per_parameter
+from .options import BACKENDS
+from .plan import Plan, divide
+from .pointers import reject_unusable
+from .state_dicts import keep_state_types
+
+if TYPE_CHECKING:
+    from .adafactor_triton import AdafactorEngine
+
+
+class FusedAdafactor(Optimizer):
+    """Adafactor with the numerics of ``transformers.optimization.Adafactor`` and its arguments.
+
+    On CUDA with Triton a step is six launches per parameter dtype over all tensors, whatever their number; steps are
+    counted on the device, so a step can be captured in a CUDA graph (run one before). Elsewhere torch ops work on
+    stretches that fit in the cache. States have transformers' names and shapes and load both ways.
+
+    Bytes per parameter and step: three reads of the gradient, one read and one write of the parameter; see
+    :meth:`bytes_per_parameter`.
+
+    Args:
+        params: parameters or parameter groups.
+        lr: learning rate, None with ``relative_step``.
+        eps: added to squared gradients; least root mean square that ``scale_parameter`` multiplies by.
+        clip_threshold: largest root mean square of a tensor's update.
+        decay_rate: the averages of step t keep ``1 - t ** decay_rate``.
+        beta1: decay of a first moment; None keeps none.
+        weight_decay: decoupled decay, times the tensor's learning rate.
+        scale_parameter: multiply the learning rate by the root mean square of the parameter.
+        relative_step: compute the learning rate from the step count.
+        warmup_init: start the relative steps at 1e-6.
+        backend: ``"auto"``, ``"triton"`` or ``"torch"``.
+
+    Raises:
+        OptimizerUsageError: the arguments contradict each other (also a ``ValueError``).
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | None = None,
+        eps: tuple[float, float] = (1e-30, 1e-3),
+        clip_threshold: float = 1.0,
+        decay_rate: float = -0.8,
+        beta1: float | None = None,
+        weight_decay: float = 0.0,
+        scale_parameter: bool = True,
+        relative_step: bool = True,
+        warmup_init: bool = False,
+        *,
+        backend: str = "auto",
+    ) -> None:
+        if lr is not None and relative_step:
+            raise OptimizerUsageError("lr and relative_step=True contradict each other; give relative_step=False")
+        if lr is None and not relative_step:
+            raise OptimizerUsageError("relative_step=False needs a learning rate lr")
+        if warmup_init and not relative_step:
+            raise OptimizerUsageError("warmup_init=True needs relative_step=True")
+        if backend not in BACKENDS:
+            raise OptimizerUsageError(f"unknown backend {backend!r}; it can be {', '.join(BACKENDS)}")
+        self.backend = backend
+        self._plan: Plan[AdafactorEngine] | None = None
+        defaults = {
+            "lr": lr, "eps": eps, "clip_threshold": clip_threshold, "decay_rate": decay_rate, "beta1": beta1,
+            "weight_decay": weight_decay, "scale_parameter": scale_parameter, "relative_step": relative_step,
+            "warmup_init": warmup_init,
+        }  # fmt: skip
+        super().__init__(params, defaults)
+
+    @staticmethod
+    def bytes_per_parameter(
+        param_dtype: str = "fp32", *, scale_parameter: bool = True, first_moment: bool = False
+    ) -> float:
+        """Bytes per parameter and step on CUDA; see :func:`.formats.adafactor_bytes_per_parameter`."""
+        return adafactor_bytes_per_parameter(param_dtype, scale_parameter=scale_parameter, first_moment=first_moment)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Make one step.
+
+        Args:
+            closure: re-evaluates the model and returns the loss.
+
+        Returns:
+            The closure's loss, or None.
+
+        Raises:
+            OptimizerError: a gradient is sparse, or a graph capture began before the first step.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        plan = self._current_plan()
+        if plan.engine is not None:
+            scale = any(group["scale_parameter"] for group in self.param_groups)
+            plan.engine.step(hyper_table(self.param_groups), scale)
+        for row, numbered in plan.fallback:
+            params = [param for _, param in numbered if param.grad is not None]
+            if params:
+                self._step_on_torch(params, AdafactorHyper.of(self.param_groups[row]))
+        return loss
+
+    def _current_plan(self) -> Plan[AdafactorEngine]:
+        plan = self._plan
+        if plan is not None and plan.is_current(self):
+            return plan
+        plan = self._plan = divide(self, self.backend)
+        if plan.buckets:
+            from .adafactor_triton import AdafactorBucket, AdafactorEngine
+
+            averaged = [group["beta1"] is not None for group in self.param_groups]
+            made = [AdafactorBucket(members, self.state, averaged) for members in plan.buckets.values()]
+            plan.engine = AdafactorEngine(made, hyper_table(self.param_groups))
+            plan.engine.refresh()
+        return plan
+
+    def _step_on_torch(self, params: list[Tensor], hyper: AdafactorHyper) -> None:
+        reject_unusable(params)
+        states = [self._state_of(param, hyper) for param in params]
+
+        def launch() -> None:
+            for param, state in zip(params, states):
+                assert param.grad is not None
+                adafactor_step(param, param.grad, state, hyper)
+
+        if ops.watched():
+            moments = [value for state in states for name, value in state.items() if name not in ("step", "RMS")]
+            grads = [param.grad for param in params if param.grad is not None]
+            ops.fused_adafactor(params, grads, moments, hyper.scale_parameter, launch)
+        else:
+            launch()
+
+    def _state_of(self, param: Tensor, hyper: AdafactorHyper) -> dict[str, Any]:
+        """The tensor's state, made when it is new and cast when it was loaded in another type."""
+        state = self.state[param]
+        wide = torch.float64 if param.dtype == torch.float64 else torch.float32
+        shapes = {"exp_avg_sq": param.shape}
+        if param.dim() >= 2:
+            shapes = {"exp_avg_sq_row": param.shape[:-1], "exp_avg_sq_col": param.shape[:-2] + param.shape[-1:]}
+        if hyper.beta1 is not None:
+            shapes["exp_avg"] = param.shape
+        for name, shape in shapes.items():
+            if name not in state:
+                state[name] = torch.zeros(shape, dtype=wide, device=param.device)
+            elif state[name].dtype != wide or not state[name].is_contiguous():
+                state[name] = state[name].to(wide).contiguous()
+        for name in ("step", "RMS"):
+            if not isinstance(state.get(name), Tensor):
+                state[name] = torch.tensor(float(state.get(name, 0.0)))
+        return state
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group; it may come in the middle of training."""
+        super().add_param_group(param_group)
+        self._plan = None
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state of this optimizer or of ``transformers.optimization.Adafactor``."""
+        super().load_state_dict(state_dict)
+        keep_state_types(self, state_dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "backend": self.backend}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._plan = None
+
+
+def hyper_table(groups: list[dict[str, Any]]) -> np.ndarray:
+    """Hyper-parameters as the kernels read them, one float64 row per group."""
+    table = np.zeros((len(groups), geo.HYPER_WIDTH))
+    for row, group in enumerate(groups):
+        flags = geo.FLAG_SCALE_PARAMETER * bool(group["scale_parameter"])
+        flags += geo.FLAG_RELATIVE_STEP * bool(group["relative_step"])
+        flags += geo.FLAG_WARMUP_INIT * bool(group["warmup_init"])
+        table[row, geo.LR] = 0.0 if group["lr"] is None else float(group["lr"])
+        table[row, geo.WEIGHT_DECAY] = group["weight_decay"]
+        table[row, geo.BETA1] = group["beta1"] or 0.0
+        table[row, geo.DECAY_RATE] = group["decay_rate"]
+        table[row, geo.EPS_SQUARE], table[row, geo.EPS_SCALE] = group["eps"]
+        table[row, geo.CLIP] = group["clip_threshold"]
+        table[row, geo.FLAGS] = flags
+    return table

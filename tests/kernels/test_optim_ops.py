@@ -1,0 +1,104 @@
+"""A profile sees a fused step as one op with its tensors, priced at its documented bytes; otherwise nothing is added."""
+
+import time
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from edgeroof.kernels.optim import FusedAdafactor, FusedAdamW
+from edgeroof.kernels.optim.costs import register_costs
+from edgeroof.profiler.costs import price
+from edgeroof.profiler.recorder import OpRecorder
+
+from .optim_cases import both_backends, make_params, needs_triton, set_grads, train
+
+MATRIX = [(64, 256), (256, 64)]
+NUMEL = 2 * 64 * 256
+
+
+def recorded(optimizer: torch.optim.Optimizer, params: list) -> list:
+    train(optimizer, params, 1)
+    set_grads(params, 1)
+    with OpRecorder(torch.nn.Module()) as recorder:
+        optimizer.step()
+    return [record for record in recorder.records if record.name.startswith("edgeroof::")]
+
+
+@both_backends
+@pytest.mark.parametrize(
+    ("dtype", "options"),
+    [
+        (torch.float32, {"state_dtype": "int8"}),
+        (torch.float32, {"state_dtype": "bf16", "shadow_dtype": torch.bfloat16}),
+        (torch.bfloat16, {"state_dtype": "int8", "max_grad_norm": 1.0}),
+    ],
+)
+def test_adamw_is_priced_at_its_documented_bytes(backend: str, dtype: torch.dtype, options: dict) -> None:
+    register_costs()
+    params = make_params(MATRIX, dtype)
+    records = recorded(FusedAdamW(params, backend=backend, **options), params)
+    assert {record.name for record in records} <= {"edgeroof::fused_adamw_", "edgeroof::gradient_norm"}
+    costs = [price(record) for record in records]
+    expected = FusedAdamW.bytes_per_parameter(
+        {torch.float32: "fp32", torch.bfloat16: "bf16"}[dtype],
+        state_dtype=options["state_dtype"],
+        clip="max_grad_norm" in options,
+        shadow="shadow_dtype" in options,
+    )
+    assert sum(cost.bytes for cost in costs) == expected * NUMEL
+
+
+@both_backends
+def test_adafactor_is_priced_near_its_documented_bytes(backend: str) -> None:
+    register_costs()
+    params = make_params(MATRIX)
+    (record,) = recorded(FusedAdafactor(params, backend=backend), params)
+    moved = price(record).bytes
+    factors = 2 * 2 * 4 * (64 + 256)
+    assert moved == FusedAdafactor.bytes_per_parameter() * NUMEL + factors
+
+
+def test_a_plain_step_on_cpu_is_torchs_own_op() -> None:
+    params = [torch.nn.Parameter(param.detach().cpu()) for param in make_params(MATRIX)]
+    optimizer = FusedAdamW(params)
+    train(optimizer, params, 1)
+    with OpRecorder(torch.nn.Module()) as recorder:
+        optimizer.step()
+    names = [record.name for record in recorder.records]
+    assert names.count("aten::_fused_adamw_") == 1
+    assert len(names) <= 2
+
+
+@pytest.mark.parametrize("options", [{}, {"state_dtype": "int8"}, {"max_grad_norm": 1.0}])
+def test_a_dry_run_with_fake_tensors(options: dict) -> None:
+    with FakeTensorMode():
+        params = [torch.nn.Parameter(torch.zeros(32, 64)) for _ in range(2)]
+        optimizer = FusedAdamW(params, **options)
+        for param in params:
+            param.grad = torch.ones_like(param)
+        with OpRecorder(torch.nn.Module()) as recorder:
+            optimizer.step()
+    fused = [record for record in recorder.records if "fused_adamw_" in record.name]
+    assert len(fused) == 1
+
+
+@needs_triton
+def test_a_step_costs_the_host_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FLAN-T5-base has 282 tensors. Launches are left out: what is ours is looking at pointers."""
+    from edgeroof.kernels.optim import adamw_triton
+
+    params = make_params([(8,)] * 282)
+    optimizer = FusedAdamW(params, backend="triton")
+    set_grads(params, 0)
+    for name in ("launch_prepare", "launch_update"):
+        monkeypatch.setattr(adamw_triton.AdamWBucket, name, lambda *args, **kwargs: None)
+    optimizer.step()
+    fastest = min(_timed(optimizer) for _ in range(20))
+    assert fastest < 1e-3  # about 0.1 ms on a server core
+
+
+def _timed(optimizer: torch.optim.Optimizer) -> float:
+    start = time.perf_counter()
+    optimizer.step()
+    return time.perf_counter() - start
