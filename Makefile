@@ -16,13 +16,15 @@ ATTENTION ?=
 DATA ?=
 OUT ?=
 TRACE ?=
+KERNEL ?= adamw
+ARCH ?= sm_87
 ARGS ?=
 
 # option NAME: "--name VALUE" when the variable is set
 option = $(if $($(1)),$(2) $($(1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup profile analyze devices calibrate doctor test test-all lint format benchmarks clean
+.PHONY: help setup profile analyze ab kernels gpu-evidence devices calibrate doctor test test-all lint format benchmarks clean
 
 help: ## list the targets
 	@echo "edgeroof: what holds a training step back, kernel by kernel"
@@ -51,6 +53,15 @@ profile: $(VENV)/.run-ready ## profile a FLAN-T5 client step and write a report 
 analyze: $(VENV)/.run-ready ## classify the kernels of a Kineto trace (TRACE DEVICE OUT)
 	@$(BIN)/edgeroof analyze $(if $(TRACE),$(TRACE),$(error TRACE is not set: make analyze TRACE=trace.json.gz)) \
 	  --device $(DEVICE) $(call option,OUT,--out) $(ARGS)
+
+ab: $(VENV)/.run-ready ## compare optimizers or whole steps with intervals (KERNEL: adamw, adafactor or step; DEVICE)
+	@$(BIN)/edgeroof ab $(KERNEL) --device $(DEVICE) $(call option,OUT,--out) $(ARGS)
+
+kernels: $(VENV)/.dev-ready ## compile edgeroof's kernels for GPUs that are not here: registers, spills, widths (ARCH)
+	@$(BIN)/edgeroof kernels --arch $(ARCH) $(ARGS)
+
+gpu-evidence: $(VENV)/.dev-ready ## everything a GPU can prove, in about eight minutes, into results/<device>/
+	@$(BIN)/python benchmarks/gpu_evidence.py $(ARGS)
 
 devices: $(VENV)/.run-ready ## list the devices edgeroof knows
 	@$(BIN)/edgeroof devices $(ARGS)

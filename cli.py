@@ -18,7 +18,8 @@ import click
 import typer
 from rich.console import Console
 
-from . import __version__, api
+from . import __version__, api, cli_kernels
+from .cli_kernels import new_folder
 from .errors import EdgeroofError, UsageError
 from .progress import calibration_progress, step_progress
 from .reports.text import clean
@@ -107,7 +108,7 @@ def profile(
     api.check_config(**config)
     with calibration_progress() as on_calibration:
         machine = api.this_machine(device, on_calibration=on_calibration)
-    folder = out or _new_folder(f"{Path(model).name}-{machine.name}")
+    folder = out or new_folder(f"{Path(model).name}-{machine.name}")
     with step_progress() as on_progress:
         run = api.profile(
             device=machine, options=capture, out=folder, on_progress=on_progress, command=_command(), **config
@@ -124,7 +125,7 @@ def analyze(
     as_json: Json = False,
 ) -> None:
     """Classify the kernels of a trace from anywhere; costs are inferred from the shapes it recorded."""
-    folder = out or _new_folder(f"trace-{trace.name.split('.')[0]}")
+    folder = out or new_folder(f"trace-{trace.name.split('.')[0]}")
     _show(api.analyze(trace, device=device, out=folder, command=_command()), top, as_json)
 
 
@@ -173,13 +174,8 @@ def doctor() -> None:
     render_checks(examine(), Console())
 
 
-def _new_folder(name: str) -> Path:
-    """A folder under runs/ that does not exist yet: name, then name-2, name-3 and so on."""
-    candidate = Path("runs") / name
-    number = 2
-    while candidate.exists():
-        candidate, number = Path("runs") / f"{name}-{number}", number + 1
-    return candidate
+app.command(epilog="Example: edgeroof ab adamw --providers torch-foreach,torch-fused,fused-adamw")(cli_kernels.ab)
+app.command(epilog="Example: edgeroof kernels --arch sm_87")(cli_kernels.kernels)
 
 
 def _show(run: Any, top: int, as_json: bool) -> None:

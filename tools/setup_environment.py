@@ -59,8 +59,9 @@ def install(folder: Path, torch_version: str | None, dev: bool, torch_requiremen
         print(f"installing {torch_requirement}", flush=True)
         subprocess.run([*command, torch_requirement], check=True)
         torch_version = installed_torch(str(folder / "bin" / "python"))
-    target = f"{ROOT}[dev]" if dev else str(ROOT)
-    print(f"installing edgeroof{'[dev]' if dev else ''} beside PyTorch {torch_version}", flush=True)
+    extra = "dev" if dev else "lora"
+    target = f"{ROOT}[{extra}]"
+    print(f"installing edgeroof[{extra}] beside PyTorch {torch_version}", flush=True)
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
         constraints.write(f"torch=={torch_version}\n")
         constraints.flush()

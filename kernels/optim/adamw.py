@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from . import columns, ops
-from .adamw_torch import Hyper, Item, adamw_step, gradient_norm
+from .adamw_torch import Hyper, Item, PlainBatch, adamw_step, gradient_norm
 from .codes import mixed_seed
 from .errors import OptimizerError
 from .formats import StateFormat, adamw_bytes_per_parameter, state_format
@@ -228,10 +228,17 @@ class FusedAdamW(Optimizer):
     def _step_on_torch(self, plan: Plan[AdamWEngine], scale: Tensor | None, found_inf: Tensor | None) -> None:
         """Step what Triton does not serve; on a CPU, everything."""
         batches = []
-        for row, numbered in plan.fallback:
+        simple = scale is None and found_inf is None and not self.options.takes_norm
+        for place, (row, numbered) in enumerate(plan.fallback):
+            plain = plan.plain.get(place) if simple else None
+            if plain is not None and plain.step(self._hyper(row)):
+                continue
             items = [self._item(param, number) for number, param in numbered if param.grad is not None]
             if items:
                 batches.append((row, items))
+                plan.plain.pop(place, None)
+                if len(items) == len(numbered) and PlainBatch.fits(items):
+                    plan.plain[place] = PlainBatch(items, [self.state[item.param] for item in items])
         if not batches:
             return
         reject_unusable([item.param for _, items in batches for item in items])
@@ -275,10 +282,12 @@ class FusedAdamW(Optimizer):
                 ratio = self.options.max_grad_norm / (norm + 1e-6)
                 factor *= 1.0 if ratio > 1.0 else ratio
         for row, items in batches:
-            group = self.param_groups[row]
-            betas = (float(group["betas"][0]), float(group["betas"][1]))
-            hyper = Hyper(group["lr"], betas, group["eps"], group["weight_decay"], group["maximize"], factor)
-            adamw_step(items, hyper, stochastic=self.options.stochastic_rounding)
+            adamw_step(items, self._hyper(row, factor), stochastic=self.options.stochastic_rounding)
+
+    def _hyper(self, row: int, factor: float = 1.0) -> Hyper:
+        group = self.param_groups[row]
+        betas = (float(group["betas"][0]), float(group["betas"][1]))
+        return Hyper(group["lr"], betas, group["eps"], group["weight_decay"], group["maximize"], factor)
 
     def _item(self, param: Tensor, number: int) -> Item:
         """A tensor with its state, made or converted when need be."""

@@ -207,8 +207,8 @@ def _update_tile(
 @triton.jit
 def adamw_kernel(
     table, coefficients, chunk_map, exp_avg, exp_avg_sq, scale1, scale2,
-    PARAM_DTYPE: tl.constexpr, GRAD_DTYPE: tl.constexpr, SHADOW_DTYPE: tl.constexpr, KIND: tl.constexpr, STOCHASTIC: tl.constexpr,
-    CHUNK: tl.constexpr, TILE: tl.constexpr,
+    PARAM_DTYPE: tl.constexpr, GRAD_DTYPE: tl.constexpr, SHADOW_DTYPE: tl.constexpr,
+    KIND: tl.constexpr, STOCHASTIC: tl.constexpr, CHUNK: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     """Update every tensor of a bucket: one program per chunk of ``CHUNK`` elements.
 

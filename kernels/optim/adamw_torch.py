@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,6 +54,35 @@ class Item:
             and is_dense(self.grad)
             and same_order(self.param, self.grad)
         )
+
+
+class PlainBatch:
+    """Tensors that were all plain and contiguous at the last step: the next one skips looking at them one by one."""
+
+    def __init__(self, items: Sequence[Item], states: Sequence[dict[str, Any]]) -> None:
+        self._params = [item.param for item in items]
+        self._dtype = self._params[0].dtype
+        self._first = [state["exp_avg"] for state in states]
+        self._second = [state["exp_avg_sq"] for state in states]
+        self._steps = [item.step for item in items]
+
+    @staticmethod
+    def fits(items: Sequence[Item]) -> bool:
+        """Whether tensors may be stepped like this."""
+        return all(item.is_plain() and item.param.is_contiguous() and item.shadow is None for item in items)
+
+    def step(self, hyper: Hyper) -> bool:
+        """Step if nothing has changed since; otherwise do nothing and say False."""
+        dtype = self._dtype
+        grads = [param.grad for param in self._params]
+        for param, grad in zip(self._params, grads):
+            if grad is None or param.dtype != dtype or not (param.is_contiguous() and grad.is_contiguous()):
+                return False
+            if grad.dtype != dtype:
+                return False
+        torch._foreach_add_(self._steps, 1)
+        _fused(self._params, grads, self._first, self._second, self._steps, hyper)  # type: ignore[arg-type]
+        return True
 
 
 def adamw_step(items: Sequence[Item], hyper: Hyper, *, stochastic: bool) -> None:

@@ -39,6 +39,7 @@ class Plan(Generic[EngineT]):
         idle: parameters for Triton without state that had no gradient yet.
         count: parameters that the optimizer had when the plan was made.
         engine: steps the buckets; None when there are none.
+        plain: by place in ``fallback``, batches that an optimizer keeps ready because they need no preparation.
     """
 
     buckets: dict[tuple[torch.device, torch.dtype], list[Member]] = field(default_factory=dict)
@@ -46,6 +47,7 @@ class Plan(Generic[EngineT]):
     idle: list[Tensor] = field(default_factory=list)
     count: int = 0
     engine: EngineT | None = None
+    plain: dict[int, Any] = field(default_factory=dict)
 
     def is_current(self, optimizer: Optimizer) -> bool:
         """Whether the plan still holds; looks up this step's pointers on the way."""

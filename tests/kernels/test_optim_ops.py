@@ -1,4 +1,4 @@
-"""A profile sees a fused step as one op with its tensors, priced at its documented bytes; otherwise nothing is added."""
+"""A profile sees a fused step as one op, priced at its documented bytes; unwatched, nothing is added."""
 
 import time
 
