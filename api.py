@@ -10,6 +10,7 @@ run.kernels.groupby("bound")["dur_us"].sum()
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,8 @@ def profile(
     Raises:
         EdgeroofError: what went wrong and what to do.
     """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler's own chatter; read when torch is loaded
+
     from .profiler.capture import CaptureOptions, capture
     from .profiler.captured import summarize_capture
     from .workloads.client import ClientConfig, build_client_step

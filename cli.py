@@ -6,7 +6,6 @@ import codecs
 import errno
 import io
 import json
-import os
 import shlex
 import signal
 import sys
@@ -194,7 +193,6 @@ def _command() -> str:
 def main() -> None:
     """Run the command line; errors become one line and an exit code."""
     debug = "--debug" in sys.argv
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler's own chatter; read when torch is loaded
     _make_every_character_printable()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidies up as Ctrl-C does
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]

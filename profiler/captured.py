@@ -60,6 +60,7 @@ def summarize_capture(capture: Capture, device: Device, workload: dict[str, Any]
         environment=describe_environment() | describe_torch(),
         parameters=parameters,
         optimizer_floor=_floor(str(workload.get("optimizer", ""))),
+        parameter_dtype="bf16" if workload.get("precision") == "bf16-pure" else "fp32",
         elements_of_op=dict(enumerate(map(_elements, capture.records))),
         warnings=[*attribution.warnings, *_alignment_warnings(alignments), *_slowdown_warnings(slowdown)],
     )

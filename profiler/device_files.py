@@ -121,7 +121,10 @@ def read_device_file(path: Path) -> DeviceFile:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise DeviceError(f"cannot read device file {path}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DeviceError(f"cannot read device file {path}: {reason}") from error
+    except RecursionError as error:
+        raise DeviceError(f"device file {path} is nested too deeply") from error
     except tomllib.TOMLDecodeError as error:
         raise DeviceError(f"device file {path} is not valid TOML: {error}") from error
     root = _Table(document, path)

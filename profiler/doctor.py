@@ -213,7 +213,7 @@ def check_packages(around: Surroundings) -> Iterator[Check]:
         ("nvtx", True, "pip install nvtx"),
         ("transformers", True, "pip install 'transformers>=4.48,<6'"),
         ("triton", False, "needed for fused kernels on a GPU only: pip install triton; without it PyTorch's are used"),
-        ("peft", False, "needed for --lora only: pip install 'edgeroof[lora]'"),
+        ("peft", False, "needed for --lora-rank only: pip install 'edgeroof[lora]'"),
     ):
         yield _package(name, needed, remedy)
 

@@ -40,6 +40,7 @@ class Context:
     environment: dict[str, Any] = field(default_factory=describe_environment)
     parameters: int | None = None
     optimizer_floor: str = "AdamW"
+    parameter_dtype: str = "fp32"
     elements_of_op: Mapping[int, int] | None = None
     warnings: list[str] = field(default_factory=list)
 
@@ -79,6 +80,7 @@ def summarize(kernels: pd.DataFrame, ops: pd.DataFrame, context: Context) -> Run
             steps=context.steps,
             parameters=context.parameters,
             floor_name=context.optimizer_floor,
+            dtype=context.parameter_dtype,
             elements_of_op=context.elements_of_op,
         ),
         "timing": timing_verdict(phases, context.device.kind == "cuda") if context.timings else None,

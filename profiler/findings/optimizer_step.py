@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from ..ops import ITEMSIZE
 from .headroom import dominant_bounds
 
-#: Tensors of parameter size that the leanest fp32 step reads and writes, 4 bytes each.
+#: Tensors of parameter size that the leanest step reads and writes, each in the type of the parameters.
 #: AdamW reads p, g, m, v and writes p, m, v; SGD with momentum reads p, g, m and writes p, m; SGD reads p, g, writes p.
 FLOOR_TENSORS: dict[str, int] = {"AdamW": 7, "SGD with momentum": 5, "SGD": 3}
 
@@ -21,6 +22,7 @@ def drill_down(
     steps: int = 1,
     parameters: int | None = None,
     floor_name: str = "AdamW",
+    dtype: str = "fp32",
     elements_of_op: Mapping[int, int] | None = None,
 ) -> dict[str, Any]:
     """The ``optimizer`` entry of ``run.json``.
@@ -31,6 +33,7 @@ def drill_down(
         steps: number of steps in the table.
         parameters: trainable parameters; per-parameter figures are ``None`` without it.
         floor_name: a key of :data:`FLOOR_TENSORS`.
+        dtype: of parameters, gradients and states.
         elements_of_op: for each row of the ops table, how many elements the op goes over.
     """
     rows = kernels[kernels["phase"] == "optimizer"]
@@ -38,7 +41,7 @@ def drill_down(
         return {"found": False, "reason": "no kernel of an optimizer step was found"}
     total = float(kernels["dur_us"].sum())
     moved = _known_sum(rows["bytes_read"] + rows["bytes_written"], steps)
-    floor_bytes = 4.0 * FLOOR_TENSORS[floor_name]
+    floor_bytes = float(ITEMSIZE[dtype] * FLOOR_TENSORS[floor_name])
     return {
         "found": True,
         "ops": _by_op(rows, steps, parameters),
@@ -48,7 +51,7 @@ def drill_down(
         "parameters": parameters,
         "bytes_per_parameter": moved / parameters if parameters and moved is not None else None,
         "floor_bytes_per_parameter": floor_bytes,
-        "floor_name": f"fp32 {floor_name}",
+        "floor_name": f"{dtype} {floor_name}",
         "passes": _passes(rows, steps, parameters, elements_of_op),
         "time_at_roof_us": _known_sum(rows["t_roof_us"], steps),
         "time_at_floor_us": floor_bytes * parameters / bandwidth * 1e6 if parameters else None,

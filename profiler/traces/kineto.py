@@ -8,6 +8,7 @@ valid JSON, and the file is read again in one piece: a cut cannot go wrong unnot
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import os
 import re
@@ -39,6 +40,10 @@ _BLOCK = 1 << 18
 #: A header (device properties, package lists) longer than this is not Kineto's.
 _MAX_HEADER = 64 << 20
 _ARRAY_START = re.compile(rb'"traceEvents"\s*:\s*\[')
+#: Escapes such as \ud800 that are not half of a pair.
+_LONE_SURROGATE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
 _NON_FINITE = re.compile(rb"([:\[,]\s*)[-+]?(?:nan|inf|infinity)(?=\s*[,}\]])", re.IGNORECASE)
 #: Up to here a float64 of microseconds resolves a nanosecond; larger fractional times are decoded as decimals.
 _EXACT_FLOAT_US = float(1 << 43)
@@ -160,10 +165,12 @@ def _blocks(path: Path, limit: int, size: list[int]) -> Iterator[bytes]:
         packed = file.peek(2)[:2] == b"\x1f\x8b"
         source = cast(BinaryIO, _gzip.open(file)) if packed else file  # noqa: SIM115 - it does not own the file
         while block := source.read(_BLOCK):
+            if not size[0]:
+                block = block.removeprefix(codecs.BOM_UTF8)
             size[0] += len(block)
             if size[0] > limit:
                 raise TraceError(
-                    f"{path} unpacks to more than {limit / 2**30:.3g} GiB; "
+                    f"{path} unpacks to more than {limit / 2**20:,.0f} MiB; "
                     f"profile fewer steps, or set {MAX_BYTES_VARIABLE} to a larger number of bytes"
                 )
             yield block
@@ -266,7 +273,10 @@ def _events_one_by_one(array: bytes | memoryview, skipped: Counter[str]) -> list
 
 
 def _tolerant(decode: Callable[[bytes | memoryview], Any], text: bytes | memoryview) -> Any:
-    """Decode; failing that, once more without what JSON forbids but profilers write: NaN, Infinity, broken UTF-8."""
+    """Decode; failing that, once more without what JSON forbids but traces hold.
+
+    That is NaN, Infinity, broken UTF-8 and escapes of lone surrogates.
+    """
     try:
         return decode(text)
     except msgspec.ValidationError:
@@ -274,7 +284,8 @@ def _tolerant(decode: Callable[[bytes | memoryview], Any], text: bytes | memoryv
     except RecursionError:
         raise msgspec.DecodeError("nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return decode(_NON_FINITE.sub(rb"\1null", bytes(text).decode("utf-8", "replace").encode()))
+        repaired = _NON_FINITE.sub(rb"\1null", bytes(text).decode("utf-8", "replace").encode())
+        return decode(_LONE_SURROGATE.sub(rb"\\ufffd", repaired))
 
 
 def _joined(path: Path, blocks: Iterator[bytes]) -> bytes:
@@ -282,6 +293,8 @@ def _joined(path: Path, blocks: Iterator[bytes]) -> bytes:
     first = next(blocks, b"")
     if first.lstrip()[:1] not in (b"{", b"["):
         found = "neither gzip, as its name says, nor JSON" if path.suffix == ".gz" else "not JSON"
+        if first[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            found = "UTF-16, not the UTF-8 of JSON"
         raise TraceError(f"{path} is {found}; give a Kineto trace (.json or .json.gz)")
     return first + b"".join(blocks)
 

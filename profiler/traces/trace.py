@@ -46,6 +46,8 @@ _NEVER_LAUNCHES = frozenset({
     "cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags", "cudaStreamSynchronize", "cudaDeviceSynchronize",
 })  # fmt: skip
 _SEPARATOR = b"\0"
+#: Characters of a name that are kept.
+_LONGEST_NAME = 10_000
 _NO_ARGS = Args()
 #: Larger absolute values cannot be nanoseconds in an int64.
 _MAX_US = 9_000_000_000_000_000
@@ -138,6 +140,11 @@ def read_trace(path: str | Path, *, max_bytes: int | None = None) -> Trace:
 
     document, skipped, size = read_events(path, new_consumer, max_bytes)
     return collectors[-1].trace(path, document, skipped, size)
+
+
+def _cut(name: str) -> str:
+    """A name of sensible length; C++ templates stay whole."""
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
 
 
 class _Collector:
@@ -258,7 +265,7 @@ class _Collector:
             path=path,
             host=_take(host, np.lexsort((host.kind, -host.dur_ns, host.start_ns, host.thread))),
             device=_take(device, np.argsort(device.start_ns, kind="stable")),
-            names=list(self._names),
+            names=[_cut(name) for name in self._names],
             threads=list(self._threads),
             signatures=[Signature(*key.split(_SEPARATOR, 3)) for key in self._signatures],
             device_properties=_dictionaries(document.deviceProperties),

@@ -107,7 +107,7 @@ def test_closure_runs_with_gradients_and_its_loss_comes_back(backend: str) -> No
         loss.backward()
         return loss
 
-    losses = [float(optimizer.step(closure)) for _ in range(3)]
+    losses = [optimizer.step(closure).item() for _ in range(3)]
     assert losses[0] > losses[1] > losses[2]
 
 

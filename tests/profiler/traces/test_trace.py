@@ -287,3 +287,30 @@ def test_random_bytes_give_a_trace_error(content: bytes, tmp_path_factory: pytes
     for name, data in (("bytes.json", content), ("bytes.json.gz", b"\x1f\x8b" + content)):
         with pytest.raises(TraceError):
             read_trace(write(tmp_path_factory.getbasetemp(), data, name))
+
+
+@pytest.mark.parametrize("name", [rb"\ud800gemm", rb"gemm\udfff", rb"\udc00\ud800", rb"\ud83d\ude00gemm"])
+def test_lone_surrogates_do_not_cost_the_trace(tmp_path: Path, name: bytes) -> None:
+    text = (
+        b'{"traceEvents": [{"ph": "X", "cat": "cpu_op", "name": "%s", "ts": 1, "dur": 2, "pid": 1, "tid": 1}]}' % name
+    )
+    (tmp_path / "trace.json").write_bytes(text)
+    (read,) = read_trace(tmp_path / "trace.json").names
+    read.encode()
+    assert ("gemm" in read) or name == rb"\udc00\ud800"
+
+
+def test_byte_order_marks(tmp_path: Path) -> None:
+    text = '{"traceEvents": [{"ph": "X", "cat": "cpu_op", "name": "aten::mm", "ts": 1, "dur": 2, "pid": 1, "tid": 1}]}'
+    (tmp_path / "trace.json").write_text(text, encoding="utf-8-sig")
+    assert list(read_trace(tmp_path / "trace.json").names) == ["aten::mm"]
+    (tmp_path / "trace.json").write_text(text, encoding="utf-16")
+    with pytest.raises(TraceError, match="UTF-16"):
+        read_trace(tmp_path / "trace.json")
+
+
+def test_endless_names_are_cut(tmp_path: Path) -> None:
+    event = {"ph": "X", "cat": "cpu_op", "name": "x" * 1_000_000, "ts": 1, "dur": 2, "pid": 1, "tid": 1}
+    (tmp_path / "trace.json").write_text(json.dumps({"traceEvents": [event]}))
+    (name,) = read_trace(tmp_path / "trace.json").names
+    assert len(name) == 10_000
