@@ -19,8 +19,8 @@ from .codes import mixed_seed, round_to_bf16
 from .layout import flat_view, is_dense, same_order
 from .moments import Moments
 
-#: Elements of a stretch: four fp32 arrays of it fit in a core's L2 cache; a multiple of BLOCK.
-STRETCH = 64 * 1024
+#: Elements of a stretch: small enough for a CPU's caches, large enough that calls do not count; a multiple of BLOCK.
+STRETCH = 256 * 1024
 
 
 @dataclass(frozen=True)

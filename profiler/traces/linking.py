@@ -144,7 +144,7 @@ def _warnings(correlation: np.ndarray, launch: np.ndarray, in_graph: np.ndarray)
     missing = int((launch < 0).sum())
     if missing:
         warnings.append(
-            f"{missing} device {'activity has' if missing == 1 else 'activities have'} no launch event, because the profile began after they were launched; "
+            f"device activities without a launch event: {missing}, because the profile began after they were launched; "
             "synchronise the device before profiling starts"
         )
     return warnings

@@ -151,7 +151,7 @@ def test_unlinked_kernels_stay_in_a_row_of_their_own(tmp_path: Path) -> None:
     row = found.kernels.iloc[0]
     assert not row["linked"]
     assert (row["op"], row["op_index"], row["phase"], row["provenance"]) == ("", -1, "", "unknown")
-    assert any("no launch event" in warning for warning in found.warnings)
+    assert any("without a launch event" in warning for warning in found.warnings)
 
 
 def test_replayed_graphs_are_unattributable(tmp_path: Path) -> None:
