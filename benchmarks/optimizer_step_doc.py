@@ -1,4 +1,4 @@
-"""Put the tables of A/B results into ``docs/optimizer-step.md``, between its markers, so that no number is typed by hand.
+"""Put the tables of A/B results into ``docs/optimizer-step.md``, between its markers: no number is typed by hand.
 
 edgeroof ab adamw --out runs/ab-adamw
 python benchmarks/optimizer_step_doc.py runs/ab-adamw

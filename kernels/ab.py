@@ -18,6 +18,7 @@ from typing import Any
 from ..errors import EdgeroofError, UsageError
 from ..profiler.device import Device
 from .declarations import Check, Problem, Provider, Suite, Work
+from .gate import failures
 from .sampling import Pairs, Stopwatch, measure_pairs, one_call_seconds
 from .statistics import FEWEST_PAIRS, compare, floor_of, pairs_needed, spread
 
@@ -390,25 +391,3 @@ def _comparisons(pairs: Mapping[str, Pairs], floors: Mapping[str, float] | None 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else "no message"
-
-
-def failures(result: Mapping[str, Any], named: Sequence[str] | None = None) -> list[str]:
-    """What ``--fail-if-slower`` is about, in words; empty when the gate is passed.
-
-    Args:
-        result: of :func:`run`.
-        named: providers that the user named; without any, edgeroof's own are judged.
-    """
-    judged, problems = 0, []
-    for problem in result["problems"]:
-        for entry in problem["results"]:
-            if not (entry["provider"] in named if named else entry["judged"]) or entry["status"] == "baseline":
-                continue
-            judged += entry["status"] == "measured"
-            if entry["status"] in ("wrong", "failed"):
-                problems.append(f"{entry['provider']} is {entry['status']} on {problem['name']}: {entry['reason']}")
-            elif entry.get("verdict") == "SLOWER":
-                problems.append(f"{entry['provider']} is slower than {result['baseline']} on {problem['name']}")
-    if not judged and not problems:
-        problems.append("no provider that --fail-if-slower is about could be measured")
-    return problems

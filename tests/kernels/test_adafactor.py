@@ -193,3 +193,11 @@ def test_documented_bytes_per_parameter() -> None:
     assert FusedAdafactor.bytes_per_parameter(scale_parameter=False) == 20
     assert FusedAdafactor.bytes_per_parameter() == 24
     assert FusedAdafactor.bytes_per_parameter("bf16", scale_parameter=False, first_moment=True) == 18
+
+
+def test_the_cpu_path_does_not_depend_on_its_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeroof.kernels.optim.adafactor_torch.STRETCH", 64)
+    params = make_params([(300,), (50, 30), (2, 9, 100)])
+    values = truth(params, 2, beta1=0.9)
+    train(FusedAdafactor(params, backend="torch", beta1=0.9), params, 2)
+    assert worst(params, values) <= 4 * ulp(params)
