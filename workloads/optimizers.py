@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError, WorkloadError
 
@@ -172,3 +172,43 @@ def _sgd_momentum(parameters: list[torch.nn.Parameter], settings: OptimizerSetti
     import torch
 
     return torch.optim.SGD(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, momentum=0.9)
+
+
+def _fused_adamw(
+    parameters: list[torch.nn.Parameter], settings: OptimizerSettings, **options: Any
+) -> torch.optim.Optimizer:
+    from ..kernels.optim import FusedAdamW
+    from ..kernels.optim.costs import register_costs
+
+    register_costs()
+    return FusedAdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, **options)
+
+
+@register_optimizer("fused-adamw", "edgeroof's AdamW, one launch over all tensors", states=2)
+def _fused_adamw_fp32(parameters: list[torch.nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:
+    return _fused_adamw(parameters, settings)
+
+
+@register_optimizer("fused-adamw-bf16", "edgeroof's AdamW with bf16 states; slow on a CPU", states=1)
+def _fused_adamw_bf16(parameters: list[torch.nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:
+    return _fused_adamw(parameters, settings, state_dtype="bf16", stochastic_rounding=True)
+
+
+@register_optimizer("fused-adamw-8bit", "edgeroof's AdamW with block-wise 8-bit states; slow on a CPU", states=0.508)
+def _fused_adamw_8bit(parameters: list[torch.nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:
+    return _fused_adamw(parameters, settings, state_dtype="int8", stochastic_rounding=True)
+
+
+@register_optimizer("fused-adafactor", "edgeroof's Adafactor with few passes, set as the Trainer sets transformers'")
+def _fused_adafactor(parameters: list[torch.nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:
+    from ..kernels.optim import FusedAdafactor
+    from ..kernels.optim.costs import register_costs
+
+    register_costs()
+    return FusedAdafactor(
+        parameters,
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        scale_parameter=False,
+        relative_step=False,
+    )

@@ -12,8 +12,9 @@ from typing import Any
 
 from ..kernels.declarations import Check, Problem, Provider, Suite, Work
 from ..kernels.suites.adafactor import adafactor_float64
-from ..kernels.suites.adamw import adamw_float64
+from ..kernels.suites.adamw import EIGHT_BIT_TOLERANCE, HALF_STATE_TOLERANCE, adamw_float64
 from ..kernels.suites.optimizers import (
+    UPDATE_TOLERANCE,
     Hyper,
     OptimizerProblem,
     OptimizerProvider,
@@ -195,4 +196,9 @@ def _bare(name: str, device: str, reference: Reference) -> OptimizerProvider:
     def make(parameters: list[Any], problem: OptimizerProblem, hyper: Hyper) -> Any:
         return build_optimizer(name, parameters, OptimizerSettings(hyper.lr, hyper.weight_decay, device))
 
-    return optimizer_provider(name, name, make, reference, bytes_moved=lambda problem: None)
+    return optimizer_provider(name, name, make, reference, bytes_moved=lambda problem: None, tolerance=_tolerance(name))
+
+
+def _tolerance(name: str) -> float:
+    """Allowed relative error of the update: states of few bits, named at the end, round it."""
+    return {"bf16": HALF_STATE_TOLERANCE, "8bit": EIGHT_BIT_TOLERANCE}.get(name.rpartition("-")[2], UPDATE_TOLERANCE)
