@@ -16,6 +16,7 @@ ATTENTION ?=
 DATA ?=
 OUT ?=
 TRACE ?=
+HTA_PYTHON ?=
 KERNEL ?= adamw
 ARCH ?= sm_87
 ARGS ?=
@@ -91,7 +92,7 @@ format: $(VENV)/.dev-ready ## format the code
 
 benchmarks: $(VENV)/.dev-ready ## measure edgeroof itself: trace import and profiling overhead (TRACE)
 	@$(BIN)/python benchmarks/overhead.py
-	@$(BIN)/python benchmarks/trace_import.py $(TRACE)
+	@$(BIN)/python benchmarks/trace_import.py $(TRACE) $(call option,HTA_PYTHON,--hta-python)
 
 clean: ## remove the environment and caches, keep runs
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

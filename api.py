@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import DeviceError, WorkloadError
+from .errors import DeviceError, UsageError, WorkloadError
 
 if TYPE_CHECKING:
     from .profiler.capture import CaptureOptions, Progress
@@ -122,6 +122,24 @@ def analyze(
 
     run = summarize_trace(Path(trace), device, command=command)
     return _save(run, out, Path(trace)) if out else run
+
+
+def device_at(
+    name: str, *, power_mode: str | None = None, gpu_mhz: float | None = None, emc_mhz: float | None = None
+) -> str | Device:
+    """A named device in a power mode or at given clocks; the name itself when nothing is given.
+
+    Raises:
+        DeviceError: the device or the mode is unknown.
+        UsageError: ``auto`` has no mode to choose, or a clock makes no sense.
+    """
+    from .profiler.device import load_device
+
+    if power_mode is None and gpu_mhz is None and emc_mhz is None:
+        return name
+    if name == "auto":
+        raise UsageError("a power mode or a clock needs the name of the device: add --device, such as --device orin")
+    return load_device(name, power_mode=power_mode, gpu_mhz=gpu_mhz, emc_mhz=emc_mhz)
 
 
 def this_machine(name: str = "auto", *, on_calibration: Callable[[str, float], None] | None = None) -> Device:

@@ -119,13 +119,17 @@ def profile(
 def analyze(
     trace: Annotated[Path, typer.Argument(help="a Kineto trace of torch.profiler, .json or .json.gz")],
     device: Annotated[str, typer.Option(help="where it was recorded; auto takes the name the trace gives")] = "auto",
+    power_mode: Annotated[str | None, typer.Option(help="the device's power mode then, such as 30W")] = None,
+    gpu_mhz: Annotated[float | None, typer.Option(help="its GPU clock, in place of the mode's")] = None,
+    emc_mhz: Annotated[float | None, typer.Option(help="its memory clock, in place of the mode's")] = None,
     out: Out = None,
     top: Top = 15,
     as_json: Json = False,
 ) -> None:
     """Classify the kernels of a trace from anywhere; costs are inferred from the shapes it recorded."""
+    recorded_on = api.device_at(device, power_mode=power_mode, gpu_mhz=gpu_mhz, emc_mhz=emc_mhz)
     folder = out or new_folder(f"trace-{trace.name.split('.')[0]}")
-    _show(api.analyze(trace, device=device, out=folder, command=_command()), top, as_json)
+    _show(api.analyze(trace, device=recorded_on, out=folder, command=_command()), top, as_json)
 
 
 @app.command(epilog="Example: edgeroof show runs/small-cpu --top 40")

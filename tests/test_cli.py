@@ -220,3 +220,21 @@ def test_a_device_file_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[s
     out = capsys.readouterr().out
     assert "[BOLD]�[31MRED" in out
     assert "\x1b" not in out
+
+
+def test_a_power_mode_moves_the_roofs_of_an_imported_trace(profiled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def bandwidth_and_peak(*options: str) -> tuple[float, float]:
+        trace = str(profiled / "trace.json.gz")
+        assert cli.run_command(["analyze", trace, "--device", "orin", "--json", *options]) == 0
+        (roof,) = json.loads(capsys.readouterr().out)["device"]["roofs"]
+        return roof["bandwidth_gbs"], roof["peaks_gflops"]["vector"]["fp32"]
+
+    full, reduced = bandwidth_and_peak("--power-mode", "MAXN"), bandwidth_and_peak("--power-mode", "15W")
+    assert reduced[0] == pytest.approx(full[0] * 2133 / 3200)
+    assert reduced[1] == pytest.approx(full[1] * 408 / 1300 * 6 / 16)
+    assert bandwidth_and_peak("--emc-mhz", "1600")[0] == pytest.approx(full[0] / 2)
+
+
+def test_a_power_mode_needs_a_device(profiled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run_command(["analyze", str(profiled / "trace.json.gz"), "--power-mode", "30W"]) == 2
+    assert "add --device" in capsys.readouterr().err
