@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from .profiler.capture import CaptureOptions, Progress
     from .profiler.device import Device
     from .profiler.run import Run
-    from .workloads.client import ClientStep
 
 
 def devices() -> list[str]:
@@ -95,7 +94,7 @@ def profile(
         step = build_client_step(settings)
         on_progress("building the model", 1, 1)
         captured = capture(step, options, trace, on_progress)
-        run = summarize_capture(captured, machine, _workload(step), command=command)
+        run = summarize_capture(captured, machine, step.describe(), command=command)
         return _save(run, out, trace) if out else run
 
 
@@ -172,10 +171,6 @@ def _expect(named: Device, found: Device) -> Device:
     raise DeviceError(
         f"this machine is {found.title}, not {named.name}: run on that device, or leave the device at auto for this one"
     )
-
-
-def _workload(step: ClientStep) -> dict[str, Any]:
-    return step.describe()
 
 
 def _save(run: Run, out: str | Path, trace: Path) -> Run:

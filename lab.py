@@ -155,6 +155,7 @@ def save(result: dict[str, Any], path: str | Path) -> Path:
     Raises:
         RunError: the place is taken by something else, or cannot be written.
     """
+    from .profiler.run import put_in_place
     from .reports import ab_html
 
     folder = Path(path).absolute()
@@ -167,7 +168,7 @@ def save(result: dict[str, Any], path: str | Path) -> Path:
         (staging / RESULT_FILE).write_text(json.dumps(result, allow_nan=False) + "\n", encoding="utf-8")
         ab_html.write(result, staging / REPORT_FILE)
         staging.chmod(0o755)
-        _put_in_place(staging, folder)
+        put_in_place(staging, folder)
     except OSError as error:
         raise RunError(f"the result could not be written to {folder}: {error.strerror or error}") from error
     finally:
@@ -195,16 +196,6 @@ def load(path: str | Path) -> dict[str, Any]:
     if version != SCHEMA_VERSION:
         raise RunError(f"{file} has schema version {version}, this edgeroof reads {SCHEMA_VERSION}: run it again")
     return result
-
-
-def _put_in_place(staging: Path, folder: Path) -> None:
-    """Swap the finished folder in; an older one steps aside first, so that one of the two is always whole."""
-    retired = folder.with_name(f".{folder.name}-retired")
-    shutil.rmtree(retired, ignore_errors=True)
-    if folder.exists():
-        folder.rename(retired)
-    staging.rename(folder)
-    shutil.rmtree(retired, ignore_errors=True)
 
 
 __all__ = ["SUITES", "compare", "instruments", "load", "load_suite", "save"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import sys
 import time
@@ -24,6 +25,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # read when torch is loaded
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from edgeroof.kernels.statistics import log_ratios, median_interval
 from edgeroof.profiler import capture, phases
 from edgeroof.workloads.client import ClientConfig, build_client_step
 
@@ -61,14 +63,6 @@ def measure(run: Callable[[], float], pairs: int) -> tuple[np.ndarray, np.ndarra
     return np.array(marked_s), np.array(plain_s)
 
 
-def interval(log_ratios: np.ndarray, draws: int = 2000) -> tuple[float, float]:
-    """Bootstrap 95 % interval of the median ratio."""
-    rng = np.random.default_rng(0)
-    medians = np.median(rng.choice(log_ratios, (draws, len(log_ratios))), axis=1)
-    low, high = np.exp(np.percentile(medians, [2.5, 97.5]))
-    return float(low), float(high)
-
-
 def main() -> int:
     """Run the benchmark; exit code 1 when the overhead is above the limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -82,8 +76,8 @@ def main() -> int:
     for _ in range(3):
         profiled_seconds(step, batch)
     marked_s, plain_s = measure(lambda: profiled_seconds(step, batch), options.pairs)
-    log_ratios = np.log(marked_s / plain_s)
-    ratio, (low, high) = float(np.exp(np.median(log_ratios))), interval(log_ratios)
+    found = median_interval(log_ratios(marked_s, plain_s))
+    ratio, low, high = math.exp(found.median), math.exp(found.low), math.exp(found.high)
     print(f"flan-t5-{options.model} on {device}, torch {torch.__version__}, {options.pairs} pairs, ABBA")
     print(
         f"plain torch.profiler {np.median(plain_s) * 1e3:.2f} ms, with marks {np.median(marked_s) * 1e3:.2f} ms a step"

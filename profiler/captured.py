@@ -45,7 +45,9 @@ def summarize_capture(capture: Capture, device: Device, workload: dict[str, Any]
     """
     attribution, alignments = attribute_capture(capture)
     kernels = classify(attribution.kernels, device.roof)
-    slowdown = _slowdown(attribution, capture)
+    measured = _metrics(capture, device)
+    slowdown = _slowdown(attribution, measured["step_time_ms"]["median"])
+    aligned = _describe(alignments)
     parameters = workload.get("trainable_parameters")
     context = Context(
         kind="measured",
@@ -54,15 +56,15 @@ def summarize_capture(capture: Capture, device: Device, workload: dict[str, Any]
         device=device,
         steps=attribution.steps,
         workload=workload,
-        metrics=_metrics(capture, device) | {"profiler_slowdown": slowdown},
-        alignment=_describe(alignments),
+        metrics=measured | {"profiler_slowdown": slowdown},
+        alignment=aligned,
         timings=capture.timings,
         environment=describe_environment() | describe_torch(),
         parameters=parameters,
         optimizer_floor=_floor(str(workload.get("optimizer", ""))),
         parameter_dtype="bf16" if workload.get("precision") == "bf16-pure" else "fp32",
         elements_of_op=dict(enumerate(map(_elements, capture.records))),
-        warnings=[*attribution.warnings, *_alignment_warnings(alignments), *_slowdown_warnings(slowdown)],
+        warnings=[*attribution.warnings, *_alignment_warnings(aligned), *_slowdown_warnings(slowdown)],
     )
     return summarize(kernels, attribution.ops, context)
 
@@ -128,11 +130,11 @@ def _metrics(capture: Capture, device: Device) -> dict[str, Any]:
     }
 
 
-def _slowdown(attribution: Attribution, capture: Capture) -> float:
+def _slowdown(attribution: Attribution, bare_ms: float) -> float:
     """Span of a profiled step over the median bare step."""
     added = busy_and_idle(attribution.kernels)
     profiled_ms = float((added["busy_us"] + added["idle_us"]).sum()) / attribution.steps / 1e3
-    return profiled_ms / float(metrics.step_time(capture.timings)["median"])
+    return profiled_ms / bare_ms
 
 
 def _slowdown_warnings(slowdown: float) -> list[str]:
@@ -168,8 +170,7 @@ def _describe(alignments: Sequence[Alignment]) -> dict[str, Any]:
     }
 
 
-def _alignment_warnings(alignments: Sequence[Alignment]) -> list[str]:
-    described = _describe(alignments)
+def _alignment_warnings(described: dict[str, Any]) -> list[str]:
     if described["ok"]:
         return []
     return [

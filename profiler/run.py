@@ -77,7 +77,7 @@ def save(
     try:
         _fill(run, staging, trace, write_report)
         staging.chmod(0o755)
-        _put_in_place(staging, path)
+        put_in_place(staging, path)
     except OSError as error:
         raise RunError(f"the run could not be written to {path}: {error.strerror or error}") from error
     finally:
@@ -112,8 +112,8 @@ def _keep_trace(source: Path, target: Path) -> None:
         shutil.copyfileobj(original, packed)
 
 
-def _put_in_place(staging: Path, path: Path) -> None:
-    """Swap the finished folder in; an older run steps aside first, so that one of the two is always whole."""
+def put_in_place(staging: Path, path: Path) -> None:
+    """Swap the finished folder in; an older one steps aside first, so that one of the two is always whole."""
     retired = path.with_name(f".{path.name}-retired")
     shutil.rmtree(retired, ignore_errors=True)
     if path.exists():
