@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DeviceError, EdgeroofError, UsageError
-from .optim.support import interpreting
-from .optim.variants import KernelVariant, kernel_variants
+from .support import interpreting
+from .variants import KernelVariant, kernel_variants
 
 ARCHITECTURES = ("sm_80", "sm_87", "sm_90")
-THREADS = 128
+WARP_THREADS = 32
 
 _ELEMENT_BYTES = {"f64": 8, "f32": 4, "bf16": 2, "f16": 2, "i64": 8, "i32": 4, "i16": 2, "i8": 1}
 _TTIR_ACCESS = re.compile(r"tt\.(load|store) ([^:{]*?)(?:\{[^}]*\} )?: tensor<([\dx]+)x!tt\.ptr<(\w+)>>")
@@ -50,7 +50,7 @@ class KernelReport:
         shared_bytes: shared memory per block.
         load_bits: narrowest vector load of the hot loop; 0 when one is scalar, None without a hot loop.
         store_bits: narrowest vector store, likewise.
-        bytes_per_parameter: documented bytes that the kernel reads and writes per parameter, 0 without a hot loop.
+        bytes_per_element: documented bytes that the kernel reads and writes per element, 0 without a hot loop.
         static_bytes: the same, counted in the compiled hot loop.
     """
 
@@ -62,7 +62,7 @@ class KernelReport:
     shared_bytes: int
     load_bits: int | None
     store_bits: int | None
-    bytes_per_parameter: float
+    bytes_per_element: float
     static_bytes: float
 
 
@@ -124,38 +124,38 @@ def _compile(variant: KernelVariant, arch: str) -> Any:
     from triton.compiler import ASTSource
 
     types = {"fp32": tl.float32, "bf16": tl.bfloat16, "fp16": tl.float16}
-    function = getattr(importlib.import_module(f".optim.{variant.module}", __package__), variant.kernel)
+    function = getattr(importlib.import_module(f".{variant.module}", __package__), variant.kernel)
     names = function.arg_names
     signature = {name: variant.signature[name] for name in names}
     constants = {(names.index(name),): types.get(value, value) for name, value in variant.constants.items()}
-    pointers = [index for index, kind in enumerate(signature.values()) if kind.startswith("*")]
+    # Every allocation of torch is aligned so; whole numbers where the launch finds it so.
+    aligned = [i for i, (name, kind) in enumerate(signature.items()) if kind[0] == "*" or name in variant.aligned]
     source = ASTSource(
         fn=function,
         signature=signature,
         constexprs=constants,
-        attrs={(index,): [["tt.divisibility", 16]] for index in pointers},  # as every torch allocation has it
+        attrs={(index,): [["tt.divisibility", 16]] for index in aligned},
     )
     target = GPUTarget("cuda", int(arch.removeprefix("sm_")), 32)
-    return triton.compile(source, target=target, options={"num_warps": THREADS // 32, "enable_fp_fusion": True})
+    return triton.compile(source, target=target, options={"num_warps": variant.warps, "enable_fp_fusion": True})
 
 
 def _report(variant: KernelVariant, arch: str, compiled: Any) -> KernelReport:
     registers, stack, _, local = _resources(compiled.asm["cubin"])
-    loads, stores = hot_loop_bytes(compiled.asm["ttir"])
     load_bits = store_bits = None
-    if variant.tile:
-        if variant.per_line:
-            stores = {count: size for count, size in stores.items() if count >= variant.tile}
-        load_bits = narrowest_access(compiled.asm["ptx"], "ld", loads)
-        store_bits = narrowest_access(compiled.asm["ptx"], "st", stores) if stores else None
     static = 0.0
     if variant.tile:
-        smallest = variant.tile if variant.per_line else 0
-        moved = sum(size for table in (loads, stores) for count, size in table.items() if count >= smallest)
+        loads, stores = hot_loop_bytes(compiled.asm["ttir"], masked=variant.masked)
+        whole = variant.tile if variant.per_line else 0
+        stores = {count: size for count, size in stores.items() if count >= whole}
+        moved = sum(size for table in (loads, stores) for count, size in table.items() if count >= whole)
         static = moved / variant.tile
+        widths = {"masked": variant.masked, "threads": variant.warps * WARP_THREADS}
+        load_bits = narrowest_access(compiled.asm["ptx"], "ld", loads, **widths)
+        store_bits = narrowest_access(compiled.asm["ptx"], "st", stores, **widths) if stores else None
     return KernelReport(
         variant.kernel, variant.variant, arch, registers, stack + local, compiled.metadata.shared, load_bits,
-        store_bits, variant.bytes_per_parameter, static,
+        store_bits, variant.bytes_per_element, static,
     )  # fmt: skip
 
 
@@ -177,10 +177,14 @@ def _resources(cubin: bytes) -> tuple[int, ...]:
 # -------------------------------------------------------------------- reading the results
 
 
-def hot_loop_bytes(ttir: str) -> tuple[dict[int, int], dict[int, int]]:
-    """Bytes of the unmasked loads and stores of tensors, each keyed by the elements of the access.
+def hot_loop_bytes(ttir: str, *, masked: bool = False) -> tuple[dict[int, int], dict[int, int]]:
+    """Bytes of the loads and stores of tensors in the hot loop, each keyed by the elements of the access.
 
     Masked accesses (two or more operands for a load, three for a store) belong to the tails.
+
+    Args:
+        ttir: the kernel in Triton's own intermediate code.
+        masked: the hot loop itself is masked, so masked accesses count as well.
     """
     loads: dict[int, int] = {}
     stores: dict[int, int] = {}
@@ -189,28 +193,32 @@ def hot_loop_bytes(ttir: str) -> tuple[dict[int, int], dict[int, int]]:
         for size in shape.split("x"):
             count *= int(size)
         unmasked = len(operands.split(",")) == (1 if kind == "load" else 2)
-        if unmasked:
+        if unmasked or masked:
             table = loads if kind == "load" else stores
             table[count] = table.get(count, 0) + count * _ELEMENT_BYTES[element]
     return loads, stores
 
 
-def narrowest_access(ptx: str, kind: str, accessed: dict[int, int]) -> int:
-    """Narrowest vector access without predicate, in bits; 0 when vectors do not cover the tile's bytes.
+def narrowest_access(
+    ptx: str, kind: str, accessed: dict[int, int], *, masked: bool = False, threads: int = 4 * WARP_THREADS
+) -> int:
+    """Narrowest vector access of the hot loop, in bits; 0 when vectors do not cover the tile's bytes.
 
     Args:
         ptx: the kernel.
         kind: ``"ld"`` or ``"st"``.
         accessed: what :func:`hot_loop_bytes` found; only whole tiles, the largest accesses, must be vectors.
+        masked: whether accesses under a predicate belong to the hot loop.
+        threads: of a block.
     """
     widths = [
         int(count) * int(bits)
         for predicate, operation, count, bits in _PTX_ACCESS.findall(ptx)
-        if operation == kind and not predicate
+        if operation == kind and (masked or not predicate)
     ]
     if not widths or not accessed:
         return 0
-    covered = sum(widths) // 8 * THREADS
+    covered = sum(widths) // 8 * threads
     return min(widths) if covered == accessed[max(accessed)] else 0
 
 
@@ -238,7 +246,7 @@ def _fingerprint(arch: str) -> str:
     """Hash of all that decides what the compiler makes."""
     folder = Path(__file__).parent
     digest = hashlib.sha256(f"{arch} {importlib.metadata.version('triton')}".encode())
-    for path in sorted([*(folder / "optim").glob("*.py"), Path(__file__)]):
+    for path in sorted([*folder.glob("*.py"), *(folder / "optim").glob("*.py")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:24]
 

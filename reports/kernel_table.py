@@ -63,7 +63,7 @@ def _width(bits: int | None) -> Text:
 
 
 def _bytes(report: KernelReport) -> Text:
-    if not report.bytes_per_parameter:
+    if not report.bytes_per_element:
         return Text(UNKNOWN)
-    documented, counted = number(report.bytes_per_parameter), number(report.static_bytes)
+    documented, counted = number(report.bytes_per_element), number(report.static_bytes)
     return Text(documented) if documented == counted else Text(f"{documented} ({counted})", style="bold red")

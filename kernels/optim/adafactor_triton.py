@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..support import launch_options, on_device, triton_dtype
 from . import adafactor_geometry as geo
 from . import ops
 from .adafactor_geometry import geometry
 from .columns import TABLE_WIDTH
 from .layout import state_offsets
 from .pointers import Member, PointerTable, Upload, is_capturing
-from .support import launch_options, on_device, triton_dtype
 
 State = dict[Tensor, dict[str, Any]]
 

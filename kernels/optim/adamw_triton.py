@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..support import launch_options, on_device, triton_dtype
 from . import columns, ops
 from .formats import StateFormat
 from .layout import chunk_map, state_offsets
 from .moments import STATE_KEYS, Moments
 from .pointers import Member, PointerTable, Upload, is_capturing
-from .support import launch_options, on_device, triton_dtype
 
 State = dict[Tensor, dict[str, Any]]
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ..support import triton_unavailable
 from .errors import OptimizerError
 from .formats import DTYPE_NAMES
 from .pointers import Member, is_capturing
-from .support import triton_unavailable
 
 TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 

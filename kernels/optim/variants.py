@@ -6,9 +6,9 @@ A test compares the bytes that the compiler sees in each hot loop with the docum
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from ..variants import KernelVariant
 from . import columns
 from .formats import FORMATS, adamw_bytes_per_parameter
 
@@ -17,31 +17,6 @@ _POINTERS = {"fp32": "*fp32", "bf16": "*bf16", "fp16": "*fp16"}
 _STATES = {"fp32": ("*fp32", "*fp32"), "bf16": ("*bf16", "*bf16"), "int8": ("*i8", "*u8")}
 
 _ITEMSIZE = {"fp32": 4, "bf16": 2, "fp16": 2}
-
-
-@dataclass(frozen=True)
-class KernelVariant:
-    """A kernel with the types and constants of one kind of launch.
-
-    Attributes:
-        kernel: name of the Triton function.
-        variant: what is special, for people, such as ``"bf16, int8 states"``.
-        module: module of this package that holds the function.
-        signature: Triton type of every argument, ``"constexpr"`` for constants.
-        constants: values of the constants; types of elements are given by name (``"fp32"``).
-        tile: elements that the hot loop handles at once; 0 when there is no hot loop.
-        bytes_per_parameter: documented bytes of this kernel alone; 0 without a hot loop.
-        per_line: whether accesses smaller than a tile belong to rows and columns, not to parameters.
-    """
-
-    kernel: str
-    variant: str
-    module: str
-    signature: dict[str, str]
-    constants: dict[str, Any]
-    tile: int = 0
-    bytes_per_parameter: float = 0.0
-    per_line: bool = False
 
 
 def adamw_update(param: str, state: str, *, stochastic: bool = False, shadow: bool = False) -> KernelVariant:
@@ -60,7 +35,7 @@ def adamw_update(param: str, state: str, *, stochastic: bool = False, shadow: bo
         constants |= {"scale1": None, "scale2": None}
     extras = [text for text, wanted in (("stochastic rounding", stochastic), ("bf16 shadow", shadow)) if wanted]
     return KernelVariant(
-        "adamw_kernel", ", ".join([param, f"{state} states", *extras]), "adamw_kernels",
+        "adamw_kernel", ", ".join([param, f"{state} states", *extras]), "optim.adamw_kernels",
         signature | dict.fromkeys(constants, "constexpr"), constants, columns.TILE,
         adamw_bytes_per_parameter(param, state_dtype=state, shadow=shadow),
     )  # fmt: skip
@@ -71,7 +46,7 @@ def gradient_norm(grad: str) -> KernelVariant:
     constants: dict[str, Any] = {"GRAD_DTYPE": grad, "CHUNK": columns.CHUNK, "TILE": columns.TILE}
     signature = {"table": "*i64", "chunk_map": "*i32", "partials": "*fp32", "chunks": "i32", "programs": "i32"}
     return KernelVariant(
-        "gradient_norm_kernel", grad, "adamw_kernels", signature | dict.fromkeys(constants, "constexpr"),
+        "gradient_norm_kernel", grad, "optim.adamw_kernels", signature | dict.fromkeys(constants, "constexpr"),
         constants, columns.TILE, float(_ITEMSIZE[grad]),
     )  # fmt: skip
 
@@ -89,7 +64,9 @@ def adamw_prepare(*, scaled: bool, clipped: bool) -> KernelVariant:
     signature |= {"tensors": "i32", "groups": "i32", "sums": "i32"}
     signature |= {name: "constexpr" for name in constants if name not in signature}
     extras = [text for text, wanted in (("GradScaler", scaled), ("clipping", clipped)) if wanted]
-    return KernelVariant("adamw_prepare_kernel", ", ".join(extras) or "plain", "adamw_kernels", signature, constants)
+    return KernelVariant(
+        "adamw_prepare_kernel", ", ".join(extras) or "plain", "optim.adamw_kernels", signature, constants
+    )
 
 
 def adafactor_pass(kernel: str, param: str, *, scale: bool = False, first_moment: bool = False) -> KernelVariant:
@@ -115,7 +92,7 @@ def adafactor_pass(kernel: str, param: str, *, scale: bool = False, first_moment
     signature |= {name: "constexpr" for name in constants if name not in signature}
     extras = [text for text, wanted in (("scale_parameter", scale), ("first moment", first_moment)) if wanted]
     return KernelVariant(
-        f"adafactor_{kernel}_kernel", ", ".join([param, *extras]), "adafactor_kernels", signature, constants,
+        f"adafactor_{kernel}_kernel", ", ".join([param, *extras]), "optim.adafactor_kernels", signature, constants,
         columns.TILE, float(moved), per_line=True,
     )  # fmt: skip
 
@@ -132,10 +109,10 @@ def adafactor_small(kernel: str) -> KernelVariant:
         ),
         "finish": ({**stepped, "squares": "*fp32", "sizes": "*fp32", "LANES": "constexpr"}, {"LANES": 1024}),
     }[kernel]
-    return KernelVariant(f"adafactor_{kernel}_kernel", "all types", "adafactor_kernels", signature, constants)
+    return KernelVariant(f"adafactor_{kernel}_kernel", "all types", "optim.adafactor_kernels", signature, constants)
 
 
-def kernel_variants() -> Iterator[KernelVariant]:
+def variants() -> Iterator[KernelVariant]:
     """All variants, AdamW's first."""
     yield adamw_update("fp32", "fp32")
     yield adamw_update("fp32", "fp32", shadow=True)

@@ -5,7 +5,7 @@ import torch
 
 from edgeroof.kernels.optim import FusedAdafactor, FusedAdamW
 from edgeroof.kernels.optim.errors import OptimizerError
-from edgeroof.kernels.optim.support import triton_unavailable
+from edgeroof.kernels.support import triton_unavailable
 
 pytestmark = [
     pytest.mark.gpu,

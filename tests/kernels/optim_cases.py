@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from edgeroof.kernels.optim import FusedAdamW
-from edgeroof.kernels.optim.support import triton_unavailable
 from edgeroof.kernels.reference import AdamWState, adamw_reference
+from edgeroof.kernels.support import triton_unavailable
 
 DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 

@@ -6,7 +6,7 @@ import torch
 from edgeroof.kernels.optim import FusedAdamW
 from edgeroof.kernels.optim.columns import CHUNK, TILE
 from edgeroof.kernels.optim.errors import OptimizerError, OptimizerUsageError
-from edgeroof.kernels.optim.support import interpreting
+from edgeroof.kernels.support import interpreting
 
 from .optim_cases import DEVICE, SMALL, both_backends, fused, make_params, set_grads, train, truth, ulp, worst
 

@@ -8,7 +8,8 @@ import pytest
 
 from edgeroof.errors import UsageError
 from edgeroof.kernels import aot
-from edgeroof.kernels.optim.variants import adamw_update, kernel_variants
+from edgeroof.kernels.optim.variants import adamw_update
+from edgeroof.kernels.variants import kernel_variants
 
 from .optim_cases import subprocess_environment
 
@@ -39,7 +40,7 @@ def test_nothing_spills_and_budgets_hold(orin: list[aot.KernelReport]) -> None:
 
 def test_bytes_in_the_hot_loop_are_those_documented(orin: list[aot.KernelReport]) -> None:
     for report in orin:
-        assert report.static_bytes == report.bytes_per_parameter, report
+        assert report.static_bytes == report.bytes_per_element, report
     assert {report.static_bytes for report in orin} >= {28.0, 20.0, 16.0625, 14.0, 10.0625, 22.0}
 
 
@@ -65,7 +66,7 @@ def test_other_architectures() -> None:
     assert {report.arch for report in reports} == {"sm_80", "sm_90"}
     for report in reports:
         assert report.spill_bytes == 0
-        assert report.static_bytes == report.bytes_per_parameter
+        assert report.static_bytes == report.bytes_per_element
         assert report.load_bits == (64 if "int8" in report.variant else 128)
 
 
@@ -105,4 +106,4 @@ def test_a_scalar_hot_loop_is_noticed() -> None:
     assert aot.narrowest_access(vector, "ld", {1024: 4096}) == 128
     assert aot.narrowest_access(vector.replace("v4.b32", "b32"), "ld", {1024: 4096}) == 0
     assert aot.narrowest_access("@%p1 " + vector, "ld", {1024: 4096}) == 0
-    assert adamw_update("fp32", "fp32").bytes_per_parameter == 28
+    assert adamw_update("fp32", "fp32").bytes_per_element == 28

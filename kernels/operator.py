@@ -1,0 +1,66 @@
+"""What the fused operators share: their library, which path runs them, and the seeds of their dropout.
+
+An operator is functional: it allocates what it returns and changes nothing. Its gradient is an operator of its own, so
+that dispatch modes, the profiler, the table of costs and ``torch.compile`` see both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .support import triton_unavailable
+
+NAMESPACE = "edgeroof"
+
+_LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")
+
+
+def define(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> Callable[..., Any]:
+    """Define an operator.
+
+    Args:
+        schema: name, arguments and results, such as ``"softmax(Tensor scores, float dropout) -> Tensor"``.
+        run: computes it on every kind of device, below autograd.
+        fake: makes results of the right shape, strides and dtype from fake tensors.
+
+    Returns:
+        The operator, to be called. Give it a gradient with :func:`differentiate`.
+    """
+    name = schema.partition("(")[0]
+    _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    _LIBRARY.impl(name, run, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=_LIBRARY)
+    return getattr(getattr(torch.ops, NAMESPACE), name)
+
+
+def differentiate(name: str, backward: Callable[..., Any], setup_context: Callable[..., None]) -> None:
+    """Give the operator ``name`` a gradient; see :func:`torch.library.register_autograd`."""
+    torch.library.register_autograd(f"{NAMESPACE}::{name}", backward, setup_context=setup_context, lib=_LIBRARY)
+
+
+def use_triton(tensor: Tensor) -> bool:
+    """Whether the Triton kernel runs for a tensor: on CUDA, or on a CPU under Triton's interpreter."""
+    return triton_unavailable(tensor.device) is None
+
+
+def new_seed(device: torch.device) -> Tensor:
+    """A seed for dropout, int64 of shape [1].
+
+    It stays on the device and comes from torch's own generator there, so that checkpointing, which restores the
+    generator, and CUDA graphs, which advance it, replay and renew it as they do for torch's dropout.
+    """
+    return torch.randint(0, 2**62, (1,), dtype=torch.int64, device=device)
+
+
+def keep_mask(seed: Tensor, shape: tuple[int, ...], dropout: float) -> Tensor:
+    """What dropout keeps, boolean, drawn from a seed in torch's path; the same seed gives the same mask.
+
+    Reading the seed waits for its device, which costs nothing on a CPU.
+    """
+    generator = torch.Generator(seed.device)
+    generator.manual_seed(int(seed.item()))
+    return torch.rand(shape, generator=generator, device=seed.device) >= dropout
