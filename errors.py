@@ -45,3 +45,11 @@ class CaptureError(EdgeroofError):
 
 class RunError(EdgeroofError):
     """A run folder is missing, damaged, or of another schema version."""
+
+
+class UpdateError(EdgeroofError):
+    """A model update cannot be read, or does not fit the model it is for."""
+
+
+class FederatedError(EdgeroofError):
+    """A round, its engine or its network cannot go on."""
