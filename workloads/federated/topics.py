@@ -2,8 +2,8 @@
 
 The plain stand-in (:func:`~edgeroof.workloads.samsum.generate`) has the right lengths and nothing to learn. Here
 every dialogue has a topic; some of its words are the topic's own, and its summary says, in the topic's fixed phrases,
-which of the topic's things it was about. A model that learns lowers its loss and raises its ROUGE-L, and clients whose topics
-differ pull it in different directions, as clients do.
+which of the topic's things it was about. A model that learns lowers its loss and raises its ROUGE-L, and clients whose
+topics differ pull it in different directions, as clients do.
 """
 
 from __future__ import annotations
