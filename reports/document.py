@@ -1,0 +1,188 @@
+"""A report as plain data: sections of text, facts, tables and figures.
+
+A report is built once and shown twice: :mod:`.document_terminal` prints it, :mod:`.document_html` makes one HTML file.
+Texts are written for people already; figures hold numbers. Whatever is projected or simulated says so in ``kind``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["measured", "projected", "simulated", "mixed"]
+
+#: What each kind means, for the banner of a report.
+KIND_NOTES: dict[str, str] = {
+    "measured": "",
+    "projected": "Projected: computed from op records and a model of the device. Nothing here was measured on it.",
+    "simulated": "Simulated: devices, links or clients here are models, with the figures that the report names.",
+    "mixed": "Part of this was measured, part projected or simulated; every table and figure says which.",
+}
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """A paragraph; ``quiet`` ones explain, ``warning`` ones must be seen."""
+
+    text: str
+    style: Literal["plain", "quiet", "warning"] = "plain"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names, values and remarks, one fact a line."""
+
+    rows: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts.
+
+    Attributes:
+        caption: what it shows.
+        heads: titles of the columns; ``#`` in front marks a column of numbers.
+        rows: texts, one for each column.
+    """
+
+    caption: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a bar: ``style`` is a bound, ``idle``, ``good``, ``fair``, ``quiet`` or ``phase``."""
+
+    label: str
+    value: float
+    style: str = "phase"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar: its name, its parts, and its value in words."""
+
+    name: str
+    parts: tuple[Part, ...]
+    text: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Stacked bars on a common scale.
+
+    Attributes:
+        caption: what they show.
+        bars: from top to bottom.
+        unit: of the values, for the description of parts.
+        legend: styles and names of parts, where labels within the bars are not enough.
+    """
+
+    caption: str
+    bars: tuple[Bar, ...]
+    unit: str = ""
+    legend: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a line, with the ends of its interval where it has one."""
+
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a figure; ``kind`` decides how it is drawn: measured solid, others dashed."""
+
+    name: str
+    points: tuple[Point, ...]
+    kind: Kind = "measured"
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines over a common axis.
+
+    Attributes:
+        caption: what they show.
+        x_title: with its unit.
+        y_title: with its unit.
+        lines: the first is drawn on top.
+        x_log: logarithmic x axis.
+        y_log: logarithmic y axis.
+        joined: whether points are joined; a scatter otherwise.
+    """
+
+    caption: str
+    x_title: str
+    y_title: str
+    lines: tuple[Line, ...]
+    x_log: bool = False
+    y_log: bool = False
+    joined: bool = True
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """A grid of numbers in colour.
+
+    Attributes:
+        caption: what it shows.
+        rows: names of the rows.
+        columns: names of the columns.
+        shades: one number from 0 to 1 per cell, row by row; ``None`` where there is none.
+        texts: what each cell says.
+    """
+
+    caption: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    shades: tuple[tuple[float | None, ...], ...]
+    texts: tuple[tuple[str, ...], ...]
+
+
+Block = Paragraph | Facts | Table | Bars | Lines | Heatmap
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section with a title, a sentence on what it is about, and its blocks."""
+
+    title: str
+    blocks: tuple[Block, ...]
+    lead: str = ""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A report.
+
+    Attributes:
+        name: what kind of report it is, such as ``federated``.
+        title: what it is about.
+        kind: where its numbers come from.
+        headlines: the answer, in sentences.
+        sections: what it rests on.
+        setting: what was run, in one line.
+        warnings: what the reader must know.
+        command: how to make it again.
+        created: when, ISO 8601.
+        files: names of files beside the report, with what they are.
+    """
+
+    name: str
+    title: str
+    kind: Kind
+    headlines: tuple[str, ...]
+    sections: tuple[Section, ...]
+    setting: str = ""
+    warnings: tuple[str, ...] = ()
+    command: str = ""
+    created: str = ""
+    files: tuple[tuple[str, str], ...] = field(default=())

@@ -1,0 +1,49 @@
+"""A :class:`~.document.Document` as one HTML file that works offline, like the report of a run (see :mod:`.html`)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..errors import RunError
+from .document import KIND_NOTES, Document, Section
+from .html import page
+from .text import clean
+
+SCRIPTS = ("dom.js", "format.js", "bars.js", "charts.js", "document.js")
+STYLES = ("report.css", "document.css")
+
+
+def render(document: Document) -> str:
+    """The report as one HTML document."""
+    title = f"edgeroof {document.name}: {clean(document.title)}"
+    return page("document.html", title=title, data=page_data(document), styles=STYLES, scripts=SCRIPTS)
+
+
+def write(document: Document, path: str | os.PathLike[str]) -> None:
+    """Write the report to a file.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    target = Path(path)
+    try:
+        target.write_text(render(document), encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"cannot write the report {target}: {error.strerror or error}") from error
+
+
+def page_data(document: Document) -> dict[str, Any]:
+    """Everything the page shows."""
+    return {
+        **{name: value for name, value in asdict(document).items() if name != "sections"},
+        "note": KIND_NOTES[document.kind],
+        "sections": [_section(section) for section in document.sections],
+    }
+
+
+def _section(section: Section) -> dict[str, Any]:
+    blocks = [{"type": type(block).__name__.lower(), **asdict(block)} for block in section.blocks]
+    return {"title": section.title, "lead": section.lead, "blocks": blocks}

@@ -1,0 +1,71 @@
+"""Reports made of sections: the same content in the terminal and in HTML, nothing unescaped."""
+
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from edgeroof.errors import RunError
+from edgeroof.reports import document_html, document_terminal
+from edgeroof.reports.document import Document, Line, Lines, Section
+
+from .sample_document import HOSTILE, sample_document
+
+
+def printed(document: Document, *, width: int = 100, encoding: str = "utf-8", folder: Path | None = None) -> str:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding, errors="strict" if encoding == "utf-8" else "replace")
+    document_terminal.render(document, Console(file=stream, width=width, force_terminal=False), folder=folder)
+    stream.flush()
+    return raw.getvalue().decode(encoding)
+
+
+def test_the_terminal_shows_every_block() -> None:
+    text = printed(sample_document(), folder=Path("runs/x"))
+    for expected in (
+        "Memory holds 71 %", "A second line", "batch 8", "Where the time goes", "85 ms", "eval loss",
+        "guess (projected)", "Granularity", "0.05", "1,200", "payload", "Beware.", "! the clocks", "report.html",
+        "Part of this was measured",
+    ):  # fmt: skip
+        assert expected in text, expected
+    assert "\x1b" not in text
+
+
+def test_numbers_are_never_cut_in_eighty_columns() -> None:
+    text = printed(sample_document(), width=80)
+    assert "1,200" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_plain_terminals_get_plain_characters() -> None:
+    ascii_document = sample_document("measured")
+    text = printed(Document("s", "t", "measured", ("ok",), ascii_document.sections[:2]), encoding="ascii")
+    assert "=====" in text
+
+
+@pytest.mark.parametrize("kind", ["measured", "projected", "simulated", "mixed"])
+def test_the_kind_stands_in_both(kind: str) -> None:
+    assert kind.upper() in printed(sample_document(kind))
+    assert f'"kind":"{kind}"' in document_html.render(sample_document(kind))
+
+
+def test_html_carries_everything_as_data() -> None:
+    page = document_html.render(sample_document())
+    assert HOSTILE not in page
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1])
+    assert [section["title"] for section in data["sections"]] == ["Time", "Learning", "Links"]
+    assert [block["type"] for block in data["sections"][2]["blocks"]] == ["heatmap", "table", "facts", "paragraph"]
+
+
+def test_empty_figures_are_drawn() -> None:
+    empty = Document("s", "t", "measured", (), (Section("none", (Lines("c", "x", "y", (Line("l", ()),)),)),))
+    assert "There is nothing to say." in printed(empty)
+    assert document_html.render(empty)
+
+
+def test_a_report_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="cannot write"):
+        document_html.write(sample_document(), tmp_path / "missing" / "report.html")
