@@ -56,6 +56,14 @@ def test_error_and_compression(name: str, error: float, factor: float) -> None:
     assert 4 * 512 * 512 / size == pytest.approx(factor, rel=0.02)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_payloads_have_the_size_they_claim(name: str) -> None:
+    update, codec = an_update(), parse_codec(name)
+    arrays = codec.encode(update).arrays
+    claimed = codec.payload_bytes([tuple(tensor.shape) for tensor in update.values()])
+    assert claimed == sum(array.numel() * array.element_size() for array in arrays.values())
+
+
 @given(
     values=st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=1, max_size=3 * BLOCK),
     levels=st.sampled_from([("int8", 127), ("int4", 7)]),

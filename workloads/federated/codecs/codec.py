@@ -42,6 +42,15 @@ class Codec:
         """Whether what arrives is what was sent."""
         return self.reducer.name == "all" and self.quantiser.name == "fp32"
 
+    def payload_bytes(self, layout: Layout) -> int:
+        """Bytes of the arrays of a compressed update; a header of some hundred bytes comes on top.
+
+        Args:
+            layout: shapes of the update's tensors, in order.
+        """
+        kept = self.reducer.kept(layout)
+        return self.quantiser.size(kept) + self.reducer.place_bytes * kept
+
     def encode(self, update: Update, memory: Memory | None = None) -> Message:
         """Compress an update.
 

@@ -35,12 +35,14 @@ class Quantiser:
         title: for people.
         encode: fp32 vector [N] → arrays by name.
         decode: those arrays and N → fp32 vector [N].
+        size: N → bytes of those arrays.
     """
 
     name: str
     title: str
     encode: Callable[[Tensor], dict[str, Tensor]]
     decode: Callable[[Arrays, int], Tensor]
+    size: Callable[[int], int]
 
 
 def _expect(arrays: Arrays, name: str, dtype: str, size: int) -> Tensor:
@@ -147,12 +149,20 @@ def _from_int4(arrays: Arrays, count: int) -> Tensor:
     return _dequantise(codes, _expect(arrays, "scales", "bfloat16", _blocks(count)), count)
 
 
+def _size8(count: int) -> int:
+    return count + 2 * _blocks(count)
+
+
+def _size4(count: int) -> int:
+    return -(-count // 2) + 2 * _blocks(count)
+
+
 QUANTISERS: dict[str, Quantiser] = {
     quantiser.name: quantiser
     for quantiser in (
-        Quantiser("fp32", "fp32, unchanged", _keep, _kept),
-        Quantiser("fp16", "fp16", _halve, _halved),
-        Quantiser("int8", f"8 bits in blocks of {BLOCK}", _to_int8, _from_int8),
-        Quantiser("int4", f"4 bits in blocks of {BLOCK}", _to_int4, _from_int4),
+        Quantiser("fp32", "fp32, unchanged", _keep, _kept, lambda count: 4 * count),
+        Quantiser("fp16", "fp16", _halve, _halved, lambda count: 2 * count),
+        Quantiser("int8", f"8 bits in blocks of {BLOCK}", _to_int8, _from_int8, _size8),
+        Quantiser("int4", f"4 bits in blocks of {BLOCK}", _to_int4, _from_int4, _size4),
     )
 }

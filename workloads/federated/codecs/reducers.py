@@ -30,6 +30,7 @@ class Reducer:
         encode: (vector [N], layout, memory) → (the numbers that travel, what says where they belong).
         decode: (numbers, where, layout) → vector [N].
         kept: layout → how many numbers travel.
+        place_bytes: bytes that say where one of these numbers belongs.
         needs_feedback: whether what is left out has to be sent later, for the update to be right in the long run.
     """
 
@@ -38,6 +39,7 @@ class Reducer:
     encode: Callable[[Tensor, Layout, Memory], tuple[Tensor, dict[str, Tensor]]]
     decode: Callable[[Tensor, Mapping[str, Tensor], Layout], Tensor]
     kept: Callable[[Layout], int]
+    place_bytes: int = 0
     needs_feedback: bool = False
 
 
@@ -90,7 +92,7 @@ def topk(share: float) -> Reducer:
             raise UpdateError(f"the payload's places do not lie in order between 0 and {size - 1}")
         return torch.zeros(size).scatter_(0, places, values)
 
-    return Reducer(f"topk:{share:g}", f"the largest {share:.3g} of all values", encode, decode, count, True)
+    return Reducer(f"topk:{share:g}", f"the largest {share:.3g} of all values", encode, decode, count, 4, True)
 
 
 def lowrank(rank: int) -> Reducer:
@@ -142,7 +144,7 @@ def lowrank(rank: int) -> Reducer:
             parts.append(part)
         return torch.cat(parts) if parts else values
 
-    return Reducer(f"lowrank:{rank}", f"matrices of rank {rank}", encode, decode, count, True)
+    return Reducer(f"lowrank:{rank}", f"matrices of rank {rank}", encode, decode, count, 0, True)
 
 
 def _factored(shape: tuple[int, ...], rank: int) -> int:

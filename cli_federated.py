@@ -1,0 +1,118 @@
+"""The commands ``edgeroof fl …``: thin layers over :mod:`edgeroof.fl`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from . import fl
+from .cli_kernels import result_folder
+from .progress import count_progress
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Federated fine-tuning: rounds, links, compression, and how much of a round is computing.",
+)
+
+
+@app.command(epilog="Example: edgeroof fl run --model tiny --rounds 5 --codec int8 --out runs/fl-tiny")
+def run(
+    model: Annotated[str, typer.Option(help="tiny, small, base, large, xl; a folder, config file or hub id")] = "small",
+    clients: Annotated[int, typer.Option(help="clients the data is split over")] = 10,
+    sampled: Annotated[int, typer.Option(help="clients asked in a round")] = 3,
+    rounds: Annotated[int, typer.Option(help="rounds in all; a longer run goes on from a shorter one")] = 20,
+    local_epochs: Annotated[int, typer.Option(help="passes over a client's data in a round")] = 1,
+    batch_size: Annotated[int | None, typer.Option(help="by default 32 on a GPU, fewer on a CPU")] = None,
+    source_length: Annotated[int | None, typer.Option(help="tokens of a dialogue")] = None,
+    target_length: Annotated[int | None, typer.Option(help="tokens of a summary")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="of the clients")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="of the clients, such as fused-adamw")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16, fp16, bf16-pure")] = None,
+    lora_rank: Annotated[int | None, typer.Option(help="train and send LoRA adapters of this rank only")] = None,
+    server_optimizer: Annotated[str, typer.Option(help="fedavg, fedavgm, fedadam, fedadamw")] = "fedavg",
+    server_rate: Annotated[float | None, typer.Option(help="learning rate of the server")] = None,
+    codec: Annotated[str, typer.Option(help="none, fp16, int8, int4, topk:0.01, lowrank:4, topk:0.01+int8 …")] = "none",
+    split: Annotated[str, typer.Option(help="how data is divided: even, size, topics")] = "topics",
+    alpha: Annotated[float, typer.Option(help="how alike clients are: small ones differ much")] = 1.0,
+    dialogues: Annotated[int | None, typer.Option(help="training dialogues of all clients together")] = None,
+    eval_dialogues: Annotated[int, typer.Option(help="held-out dialogues")] = 64,
+    data: Annotated[str | None, typer.Option(help="SAMSum JSON or CSV; by default generated dialogues")] = None,
+    links: Annotated[str, typer.Option(help="10g, 1g, wifi, 5g, 4g, lte, or DOWN/UP/RTT as in 50/10/30")] = (
+        ",".join(fl.DEFAULT_LINKS)
+    ),
+    engine: Annotated[str, typer.Option(help="local, in this process; flower, over Flower's network")] = "local",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda: where clients train")] = "auto",
+    seed: Annotated[int, typer.Option(help="of data, split, choice and training")] = 0,
+    out: Annotated[Path | None, typer.Option(help="folder; one with checkpoints is gone on with")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON, nothing else")] = False,
+) -> None:
+    """Run a federation: clients train, the server aggregates, round by round."""
+    from .workloads.federated.aggregation import ServerOptimizer
+
+    client = {
+        "batch_size": batch_size,
+        "source_length": source_length,
+        "target_length": target_length,
+        "learning_rate": learning_rate,
+        "optimizer": optimizer,
+        "precision": precision,
+        "lora_rank": lora_rank,
+        "local_epochs": local_epochs,
+        "data": data,
+    }
+    config = fl.preset(
+        model,
+        device=_device(device),
+        client=client,
+        clients=clients,
+        sampled=min(sampled, clients),
+        rounds=rounds,
+        server=ServerOptimizer(server_optimizer, server_rate),
+        codec=codec,
+        split=split,
+        alpha=alpha,
+        dialogues=dialogues,
+        eval_dialogues=eval_dialogues,
+        seed=seed,
+    )
+    names = [name.strip() for name in links.split(",") if name.strip()]
+    with result_folder(out, f"fl-{Path(model).name}") as folder, count_progress("federation") as on_progress:
+        result = fl.run(config, engine=engine, out=folder, links=names, on_progress=on_progress, command=_command())
+    _show(result, folder, as_json)
+
+
+@app.command(epilog="Example: edgeroof fl show runs/fl-tiny")
+def show(
+    folder: Annotated[Path, typer.Argument(help="the folder of a federation")],
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON, nothing else")] = False,
+) -> None:
+    """Print the report of a federation that was run earlier."""
+    _show(fl.load(folder), folder, as_json)
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _show(result: dict[str, Any], folder: Path, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    from .reports import document_terminal
+    from .reports.federated import federated_document
+
+    document_terminal.render(federated_document(result), Console(), folder=folder)
+
+
+def _command() -> str:
+    return shlex.join(["edgeroof", *sys.argv[1:]])

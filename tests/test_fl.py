@@ -1,0 +1,93 @@
+"""Federations through the public functions and the command line: results, reports, going on, errors in one line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import edgeroof.cli
+from edgeroof import fl
+from edgeroof.errors import RunError, UsageError
+from edgeroof.reports import document_html
+from edgeroof.reports.federated import federated_document
+
+SMALL = {
+    "client": {"batch_size": 4, "source_length": 32, "target_length": 12},
+    "clients": 3, "sampled": 2, "rounds": 2, "dialogues": 24, "eval_dialogues": 4,
+}  # fmt: skip
+COMMAND = [
+    "fl", "run", "--model", "tiny", "--clients", "3", "--sampled", "2", "--rounds", "1", "--batch-size", "4",
+    "--source-length", "32", "--target-length", "12", "--dialogues", "24", "--eval-dialogues", "4", "--device", "cpu",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
+    folder = tmp_path_factory.mktemp("fl") / "run"
+    return fl.run(fl.preset("tiny", **SMALL), out=folder, links=["lte", "50/10/30"]), folder
+
+
+def test_results_are_kept(result: tuple) -> None:
+    made, folder = result
+    assert fl.load(folder) == json.loads(json.dumps(made))
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "federated.json", "report.html"]
+    assert [entry["link"] for entry in made["granularity"]] == ["lte", "50/10/30"]
+    for entry in made["granularity"]:
+        assert entry["granularity"] == pytest.approx(entry["compute_s"] / (entry["down_s"] + entry["up_s"]))
+
+
+def test_a_longer_run_goes_on(result: tuple) -> None:
+    made, folder = result
+    longer = fl.run(fl.preset("tiny", **{**SMALL, "rounds": 3}), out=folder)
+    assert longer["history"][:3] == made["history"]
+    assert len(longer["history"]) == 4
+
+
+def test_the_report_answers_first(result: tuple) -> None:
+    document = federated_document(result[0])
+    assert document.headlines[0].startswith("Held-out loss went from")
+    assert "lte" in document_html.render(document)
+
+
+def test_what_was_left_out_is_in_the_report(result: tuple) -> None:
+    made = json.loads(json.dumps(result[0]))
+    made["history"][1]["left_out"] = [{"client": 2, "reason": "<b>vanished</b>"}]
+    made["history"][2] |= {"aggregated": False, "used": []}
+    document = federated_document(made)
+    assert any("1 answers" in warning for warning in document.warnings)
+    assert any("rounds 2 changed nothing" in warning for warning in document.warnings)
+    assert "<b>vanished" not in document_html.render(document)
+
+
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert edgeroof.cli.run_command([*COMMAND, "--out", str(tmp_path / "run"), "--codec", "topk:0.1+int8"]) == 0
+    assert "LINKS" in capsys.readouterr().out
+    assert edgeroof.cli.run_command(["fl", "show", str(tmp_path / "run"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["config"]["codec"] == "topk:0.1+int8"
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        (["--codec", "zip"], "codec"),
+        (["--links", "wire"], "link"),
+        (["--engine", "x"], "engine"),
+        (["--alpha", "0"], "alpha"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture, extra: list, reason: str) -> None:
+    assert edgeroof.cli.run_command([*COMMAND, "--out", str(tmp_path / "run"), *extra]) == UsageError.exit_code
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert reason in error
+
+
+def test_damaged_results_are_told(tmp_path: Path) -> None:
+    (tmp_path / "federated.json").write_text('{"kind": "ab", "schema_version": 1}')
+    with pytest.raises(RunError, match="version"):
+        fl.load(tmp_path)
+    (tmp_path / "federated.json").write_text("[")
+    with pytest.raises(RunError, match="damaged"):
+        fl.load(tmp_path)
+    with pytest.raises(RunError, match="cannot read"):
+        fl.load(tmp_path / "nothing")
