@@ -47,6 +47,15 @@ A run folder holds three tables and one summary. Everything that reads or writes
                     "time_at_roof_us": 4e4, "time_at_floor_us": 4e4},          # or {"found": false, "reason": "..."}
       "timing": {"semantics": "...", "verdict": "real or artefact, in words"},   # phases.parquet has the numbers
       "alignment": {"ok": true, "message": "...", "steps": [{"step": 0, "recorded": 1, "profiled": 1, "matched": 1}]},
+      "projection": {                          # of projected runs only, else absent
+        "method": "how times were obtained, in words", "interval": "and their 90 % intervals", "assumed": ["..."],
+        "step_time_ms": {"value": 90.0, "low": 75.0, "high": 110.0},
+        "phases": [{"phase": "forward", "value": 25.0, "low": 20.0, "high": 31.0}],       # ms
+        "memory": {"parts": {"weights": 3e8, "...": 1e9}, "total": 9e9, "room": 5.7e10, "reserved": 7e9, "fits": true,
+                   "largest_batch": 64, "capped": false},                                 # bytes; or null
+        "power_modes": [{"mode": "30W", "chosen": false, "gpu_mhz": 612, "emc_mhz": 3200,
+                         "step_time_ms": {"value": 160.0, "low": 130.0, "high": 200.0}, "bounds": {"memory": 0.6},
+                         "tokens_per_s": 5000.0, "energy_j": {"low": 1.5, "high": 4.8}}]},
       "warnings": ["things the reader must know"]
     }
 

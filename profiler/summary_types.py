@@ -168,6 +168,52 @@ class _Alignment(msgspec.Struct):
     steps: list[_AlignedStep] = []
 
 
+class _Estimate(msgspec.Struct):
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class _PhaseEstimate(_Estimate, kw_only=True):
+    phase: str
+
+
+class _MemoryFit(msgspec.Struct):
+    parts: dict[str, float]
+    total: float
+    room: float
+    reserved: float
+    fits: bool
+    largest_batch: int | None = None
+    capped: bool = False
+
+
+class _Range(msgspec.Struct):
+    low: float
+    high: float
+
+
+class _PowerMode(msgspec.Struct):
+    mode: str
+    chosen: bool
+    step_time_ms: _Estimate
+    bounds: dict[str, float]
+    gpu_mhz: float | None = None
+    emc_mhz: float | None = None
+    tokens_per_s: float | None = None
+    energy_j: _Range | None = None
+
+
+class _Projection(msgspec.Struct):
+    method: str
+    interval: str
+    step_time_ms: _Estimate
+    phases: list[_PhaseEstimate]
+    assumed: list[str] = []
+    memory: _MemoryFit | None = None
+    power_modes: list[_PowerMode] = []
+
+
 class _Workload(msgspec.Struct):
     model: str | None = None
     data: str | None = None
@@ -200,6 +246,7 @@ class _Summary(msgspec.Struct):
     metrics: _Metrics | None = None
     timing: _Timing | None = None
     alignment: _Alignment | None = None
+    projection: _Projection | None = None
     warnings: list[str] = []
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
+from .blocks_data import blocks_data
 from .document import KIND_NOTES, Document, Section
 from .html import page
 from .text import clean
 
-SCRIPTS = ("dom.js", "format.js", "bars.js", "charts.js", "document.js")
+SCRIPTS = ("dom.js", "format.js", "bars.js", "charts.js", "blocks.js", "document.js")
 STYLES = ("report.css", "document.css")
 
 
@@ -45,5 +46,4 @@ def page_data(document: Document) -> dict[str, Any]:
 
 
 def _section(section: Section) -> dict[str, Any]:
-    blocks = [{"type": type(block).__name__.lower(), **asdict(block)} for block in section.blocks]
-    return {"title": section.title, "lead": section.lead, "blocks": blocks}
+    return {"title": section.title, "lead": section.lead, "blocks": blocks_data(section.blocks)}

@@ -39,7 +39,7 @@ def render(document: Document, console: Console, *, folder: Path | None = None) 
 def _parts(document: Document, console: Console, folder: Path | None) -> Iterator[RenderableType]:
     yield _answer(document)
     for section in document.sections:
-        yield _section(section, console)
+        yield render_section(section, console)
     if document.warnings:
         warnings = [Text("! " + clean(warning), style="yellow") for warning in document.warnings]
         yield Group(heading("Warnings"), *warnings)
@@ -60,7 +60,8 @@ def _answer(document: Document) -> RenderableType:
     return Panel(Group(*body), title=title, title_align="left", border_style=style, padding=(1, 2))
 
 
-def _section(section: Section, console: Console) -> RenderableType:
+def render_section(section: Section, console: Console) -> RenderableType:
+    """A section as something to print."""
     blocks: list[RenderableType] = []
     for block in section.blocks:
         blocks += [_BLOCKS[type(block)](block, console), Text("")]

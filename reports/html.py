@@ -24,14 +24,20 @@ import pandas as pd
 from .. import __version__
 from ..errors import RunError
 from . import figures
+from .blocks_data import blocks_data
 from .grouping import TABLE_KEYS, profiled_steps, table_rows
+from .projection import projection_blocks
 from .text import clean
 
 if TYPE_CHECKING:
     from ..profiler.run import Run
 
 #: Scripts of the page, in the order in which they are joined.
-SCRIPTS = ("dom.js", "format.js", "bars.js", "roofline.js", "table.js", "sections.js", "details.js", "main.js")
+SCRIPTS = (
+    "dom.js", "format.js", "bars.js", "charts.js", "blocks.js", "roofline.js", "table.js", "sections.js", "details.js",
+    "main.js",
+)  # fmt: skip
+STYLES = ("report.css", "document.css")
 #: Numbers of a row of the kernel table, besides its keys.
 TABLE_NUMBERS = (
     "kernels", "time_us", "share", "headroom_us", "roof_fraction", "intensity", "gflops", "bandwidth_gbs", "flops",
@@ -44,7 +50,7 @@ _PLACEHOLDER = re.compile(r"\{\{ (\w+) \}\}")
 def render(run: Run) -> str:
     """The report of a run as one HTML document."""
     title = clean(run.summary.get("title") or "edgeroof run")
-    return page("report.html", title=title, data=page_data(run), styles=("report.css",), scripts=SCRIPTS)
+    return page("report.html", title=title, data=page_data(run), styles=STYLES, scripts=SCRIPTS)
 
 
 def write(run: Run, path: str | os.PathLike[str]) -> None:
@@ -106,6 +112,7 @@ def page_data(run: Run) -> dict[str, Any]:
         "timing": figures.timing_bars(run),
         "roofline": roofline | {"roofs": figures.roof_lines(device, figures.used_peaks(roofline["points"]))},
         "table": _columnar(table_rows(run)),
+        "projection": blocks_data(projection_blocks(run.summary.get("projection"))),
     }
 
 

@@ -11,8 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from . import figures
+from .document_terminal import render_section
 from .figures import finite
 from .grouping import group_kernels
+from .projection import projection_section
 from .rich_parts import (
     ascii_only,
     bar,
@@ -55,6 +57,7 @@ def render(run: Run, console: Console, *, top: int = 15) -> None:
     """
     sections = [
         _answer(run),
+        _projection(run, console),
         _phases(run, console),
         _bounds(run, console),
         _headroom(run),
@@ -65,6 +68,11 @@ def render(run: Run, console: Console, *, top: int = 15) -> None:
         if section is not None:
             console.print(section)
             console.print()
+
+
+def _projection(run: Run, console: Console) -> RenderableType | None:
+    section = projection_section(run.summary.get("projection"))
+    return None if section is None else render_section(section, console)
 
 
 def _answer(run: Run) -> RenderableType:

@@ -2,28 +2,6 @@
 
 const data = JSON.parse(byId("data").textContent);
 
-const BLOCKS = {
-  paragraph: (block) => el("p", { class: block.style === "plain" ? null : `note ${block.style}`, text: block.text }),
-  facts: (block) => facts(block.rows),
-  table: (block) =>
-    captioned(
-      block,
-      simpleTable(
-        block.caption,
-        block.heads,
-        block.rows.map((row) => [...row]),
-      ),
-    ),
-  bars: barsFigure,
-  lines: linesFigure,
-  heatmap: heatmapTable,
-};
-
-/** A visible caption over something that carries the same text for screen readers. */
-function captioned(block, content) {
-  return el("div", { class: "captioned" }, el("p", { class: "caption", "aria-hidden": "true", text: block.caption }), content);
-}
-
 function sectionOf(section, index) {
   const id = `section-${index}`;
   return el(
@@ -31,7 +9,7 @@ function sectionOf(section, index) {
     { id, "aria-labelledby": `${id}-h`, "data-nav": section.title },
     el("h2", { id: `${id}-h`, text: section.title }),
     section.lead ? el("p", { class: "lead", text: section.lead }) : null,
-    section.blocks.map((block) => BLOCKS[block.type](block)),
+    drawBlocks(section.blocks),
   );
 }
 

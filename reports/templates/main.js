@@ -201,13 +201,20 @@ function rooflineNotes() {
 
 function navigation() {
   byId("nav").append(
-    ...[...document.querySelectorAll("main section")].map((section) =>
+    ...[...document.querySelectorAll("main section:not([hidden])")].map((section) =>
       el("li", {}, el("a", { href: `#${section.id}`, text: section.dataset.nav })),
     ),
   );
 }
 
+/** Intervals, memory and power modes of a projected run. */
+function projectionSection({ projection }) {
+  byId("projection").hidden = !projection.length;
+  byId("projection-body").append(...drawBlocks(projection));
+}
+
 masthead(data);
+projectionSection(data);
 navigation();
 answer(data, showKernels);
 phasesFigure(data, showKernels);

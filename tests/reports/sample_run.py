@@ -165,7 +165,33 @@ def projected_run() -> Run:
     run.summary["metrics"]["power"] = {"available": False, "reason": "a projection draws no power"}
     run.summary["metrics"]["step_time_ms"]["samples"] = []
     run.summary["alignment"] = None
+    run.summary["projection"] = projection()
     return run
+
+
+def projection() -> dict[str, Any]:
+    """The ``projection`` entry of a step in two power modes."""
+
+    def estimate(value: float) -> dict[str, float]:
+        return {"value": value, "low": 0.8 * value, "high": 1.3 * value}
+
+    return {
+        "method": "Times come from a model of efficiency fitted to invented kernels.",
+        "interval": "Nine tenths of the invented measurements lay within.",
+        "assumed": ["no power limit is known"],
+        "step_time_ms": estimate(91.0),
+        "phases": [{"phase": "forward", **estimate(25.0)}, {"phase": "backward", **estimate(66.0)}],
+        "memory": {
+            "parts": {"weights": 3.1e8, "gradients": 3.1e8, "states": 6.2e8, "activations": 7e9, "workspace": 4e8},
+            "total": 8.64e9, "room": 5.7e10, "reserved": 7e9, "fits": True, "largest_batch": 208, "capped": False,
+        },
+        "power_modes": [
+            {"mode": "MAXN", "chosen": True, "gpu_mhz": 1300, "emc_mhz": 3200, "step_time_ms": estimate(91.0),
+             "bounds": {"memory": 0.6, "compute": 0.33}, "tokens_per_s": 18240.0, "energy_j": None},
+            {"mode": "30W", "chosen": False, "gpu_mhz": 612, "emc_mhz": 3200, "step_time_ms": estimate(171.0),
+             "bounds": {"memory": 0.4, "compute": 0.6}, "tokens_per_s": 9700.0, "energy_j": {"low": 1.5, "high": 5.1}},
+        ],
+    }  # fmt: skip
 
 
 def large_run(kernels: int = 50_000) -> Run:

@@ -211,6 +211,9 @@ def test_projected_is_said_everywhere(driver, pages):
     assert all("projected" in heading for heading in texts(driver, "main h2"))
     assert texts(driver, ".watermark") == ["PROJECTED"]
     assert driver.title.startswith("[projected]")
+    assert "208" in driver.find_element("id", "projection-body").text
+    open_page(driver, pages / "measured.html")
+    assert not driver.find_element("id", "projection").is_displayed()
     assert driver.get_log("browser") == []
 
 

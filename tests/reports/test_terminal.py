@@ -134,3 +134,17 @@ def test_narrow_terminals_cut_no_number(runs):
     bounds = output[output.index("WHAT HOLDS") : output.index("WHAT TO WIN")]
     assert "…" not in phases + bounds
     assert "━" not in phases + bounds
+
+
+def test_projections_say_whether_it_fits_how_long_and_how_sure(runs):
+    text = printed(runs["projected"])
+    for expected in (
+        "fits: 8.05 GiB of 53.1 GiB",
+        "72.8 ms to 118 ms",
+        "208",
+        "MAXN *",
+        "1.50 to 5.10",
+        "Assumed: no power",
+    ):
+        assert expected in text, expected
+    assert "PROJECTION" not in printed(runs["measured"])
