@@ -13,11 +13,14 @@ STEPS ?=
 PRECISION ?=
 OPTIMIZER ?=
 ATTENTION ?=
+FUSED ?=
 DATA ?=
 OUT ?=
 TRACE ?=
 HTA_PYTHON ?=
 KERNEL ?= adamw
+ROUNDS ?=
+ENGINE ?=
 ARCH ?= sm_87
 ARGS ?=
 
@@ -25,7 +28,7 @@ ARGS ?=
 option = $(if $($(1)),$(2) $($(1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup profile analyze ab kernels gpu-evidence devices calibrate doctor test test-all lint format benchmarks clean
+.PHONY: help setup profile analyze ab kernels gpu-evidence fl devices calibrate doctor test test-all lint format benchmarks clean
 
 help: ## list the targets
 	@echo "edgeroof: what holds a training step back, kernel by kernel"
@@ -34,6 +37,7 @@ help: ## list the targets
 	@echo "  make profile                                  # FLAN-T5-small on the machine at hand"
 	@echo "  make profile DEVICE=orin MODEL=base BATCH=8   # on a Jetson AGX Orin"
 	@echo "  make profile OPTIMIZER=adamw-foreach ARGS='--clip-norm 1.0'"
+	@echo "  make profile FUSED=1                          # the same step with edgeroof's fused operators"
 	@echo "  make analyze TRACE=trace.json.gz DEVICE=a100  # a trace from elsewhere"
 
 $(VENV)/.run-ready: pyproject.toml tools/setup_environment.py
@@ -46,16 +50,16 @@ $(VENV)/.dev-ready: pyproject.toml tools/setup_environment.py
 
 setup: $(VENV)/.dev-ready ## create the environment with everything for development
 
-profile: $(VENV)/.run-ready ## profile a FLAN-T5 client step and write a report (DEVICE MODEL BATCH STEPS PRECISION OPTIMIZER ATTENTION DATA OUT)
+profile: $(VENV)/.run-ready ## profile a FLAN-T5 client step and write a report (DEVICE MODEL BATCH STEPS PRECISION OPTIMIZER ATTENTION FUSED DATA OUT)
 	@$(BIN)/edgeroof profile --device $(DEVICE) --model $(MODEL) $(call option,BATCH,--batch-size) \
 	  $(call option,STEPS,--steps) $(call option,PRECISION,--precision) $(call option,OPTIMIZER,--optimizer) \
-	  $(call option,ATTENTION,--attention) $(call option,DATA,--data) $(call option,OUT,--out) $(ARGS)
+	  $(call option,ATTENTION,--attention) $(call option,DATA,--data) $(call option,OUT,--out) $(if $(filter-out 0,$(FUSED)),--fused) $(ARGS)
 
 analyze: $(VENV)/.run-ready ## classify the kernels of a Kineto trace (TRACE DEVICE OUT)
 	@$(BIN)/edgeroof analyze $(if $(TRACE),$(TRACE),$(error TRACE is not set: make analyze TRACE=trace.json.gz)) \
 	  --device $(DEVICE) $(call option,OUT,--out) $(ARGS)
 
-ab: $(VENV)/.run-ready ## compare optimizers or whole steps with intervals (KERNEL: adamw, adafactor or step; DEVICE)
+ab: $(VENV)/.run-ready ## compare implementations with intervals (KERNEL: adamw adafactor step softmax rms_norm gated_gelu cross_entropy; DEVICE)
 	@$(BIN)/edgeroof ab $(KERNEL) --device $(DEVICE) $(call option,OUT,--out) $(ARGS)
 
 kernels: $(VENV)/.dev-ready ## compile edgeroof's kernels for GPUs that are not here: registers, spills, widths (ARCH)
@@ -63,6 +67,10 @@ kernels: $(VENV)/.dev-ready ## compile edgeroof's kernels for GPUs that are not 
 
 gpu-evidence: $(VENV)/.dev-ready ## everything a GPU can prove, in about eight minutes, into results/<device>/
 	@$(BIN)/python benchmarks/gpu_evidence.py $(ARGS)
+
+fl: $(VENV)/.run-ready ## fine-tune in a federation, round by round (MODEL ROUNDS ENGINE DATA OUT)
+	@$(BIN)/edgeroof fl run --model $(MODEL) $(call option,ROUNDS,--rounds) $(call option,ENGINE,--engine) \
+	  $(call option,BATCH,--batch-size) $(call option,DATA,--data) $(call option,OUT,--out) $(ARGS)
 
 devices: $(VENV)/.run-ready ## list the devices edgeroof knows
 	@$(BIN)/edgeroof devices $(ARGS)

@@ -20,6 +20,7 @@ from .errors import DeviceError, UsageError, WorkloadError
 
 if TYPE_CHECKING:
     from .profiler.capture import CaptureOptions, Progress
+    from .profiler.counters import Merged
     from .profiler.device import Device
     from .profiler.run import Run
 
@@ -123,6 +124,24 @@ def analyze(
     return _save(run, out, Path(trace)) if out else run
 
 
+def add_counters(run: Run, counters: str | Path, *, out: str | Path | None = None) -> Merged:
+    """Put hardware counters of Nsight Compute into a run.
+
+    Args:
+        run: from a GPU.
+        counters: what ``ncu --csv --page raw`` printed, or an ``.ncu-rep``.
+        out: folder to write the new run to, which may be that of the old one; without it it is only returned.
+
+    Raises:
+        CounterError: the file cannot be read, or is not of the same step.
+        RunError: the folder cannot be written.
+    """
+    from .profiler.counters import merge_counters, read_counters
+
+    merged = merge_counters(run, read_counters(counters))
+    return dataclasses.replace(merged, run=_save(merged.run, out, run.trace_path)) if out else merged
+
+
 def device_at(
     name: str, *, power_mode: str | None = None, gpu_mhz: float | None = None, emc_mhz: float | None = None
 ) -> str | Device:
@@ -173,7 +192,7 @@ def _expect(named: Device, found: Device) -> Device:
     )
 
 
-def _save(run: Run, out: str | Path, trace: Path) -> Run:
+def _save(run: Run, out: str | Path, trace: Path | None) -> Run:
     from .profiler.run import save
     from .reports import html
 

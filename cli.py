@@ -17,8 +17,8 @@ import click
 import typer
 from rich.console import Console
 
-from . import __version__, api, cli_kernels
-from .cli_kernels import new_folder
+from . import __version__, api, cli_federated, cli_kernels
+from .cli_kernels import result_folder
 from .errors import EdgeroofError, UsageError
 from .progress import calibration_progress, step_progress
 from .reports.text import clean
@@ -75,6 +75,11 @@ def profile(
     gradient_accumulation: Annotated[int, typer.Option(help="micro-batches of one step")] = 1,
     checkpointing: Annotated[bool, typer.Option("--checkpointing", help="recompute activations in backward")] = False,
     clip_norm: Annotated[float | None, typer.Option(help="clip the gradient to this norm")] = None,
+    fused: Annotated[bool, typer.Option("--fused", help="compute with edgeroof's fused operators (T5 only)")] = False,
+    chunked_loss: Annotated[
+        bool, typer.Option("--chunked-loss", help="with --fused: output projection and loss in chunks, for less memory")
+    ] = False,
+    dropout: Annotated[float | None, typer.Option(help="in place of the model's rates")] = None,
     data: Annotated[str | None, typer.Option(help="SAMSum JSON or CSV; by default generated dialogues")] = None,
     steps: Annotated[int, typer.Option(help="unprofiled steps to time")] = 5,
     profiled_steps: Annotated[int, typer.Option(help="steps under the profiler")] = 2,
@@ -101,14 +106,16 @@ def profile(
         "gradient_accumulation": gradient_accumulation,
         "checkpointing": checkpointing,
         "clip_norm": clip_norm,
+        "fused": fused,
+        "chunked_loss": chunked_loss,
+        "dropout": dropout,
         "data": data,
         "seed": seed,
     }
     api.check_config(**config)
     with calibration_progress() as on_calibration:
         machine = api.this_machine(device, on_calibration=on_calibration)
-    folder = out or new_folder(f"{Path(model).name}-{machine.name}")
-    with step_progress() as on_progress:
+    with result_folder(out, f"{Path(model).name}-{machine.name}") as folder, step_progress() as on_progress:
         run = api.profile(
             device=machine, options=capture, out=folder, on_progress=on_progress, command=_command(), **config
         )
@@ -117,19 +124,43 @@ def profile(
 
 @app.command(epilog="Example: edgeroof analyze trace.json.gz --device a100")
 def analyze(
-    trace: Annotated[Path, typer.Argument(help="a Kineto trace of torch.profiler, .json or .json.gz")],
+    trace: Annotated[Path, typer.Argument(help="a Kineto trace of torch.profiler, .json or .json.gz; or a RUN folder")],
     device: Annotated[str, typer.Option(help="where it was recorded; auto takes the name the trace gives")] = "auto",
     power_mode: Annotated[str | None, typer.Option(help="the device's power mode then, such as 30W")] = None,
     gpu_mhz: Annotated[float | None, typer.Option(help="its GPU clock, in place of the mode's")] = None,
     emc_mhz: Annotated[float | None, typer.Option(help="its memory clock, in place of the mode's")] = None,
+    ncu: Annotated[Path | None, typer.Option(help="counters of the same step: ncu's raw page as CSV, .ncu-rep")] = None,
     out: Out = None,
     top: Top = 15,
     as_json: Json = False,
 ) -> None:
-    """Classify the kernels of a trace from anywhere; costs are inferred from the shapes it recorded."""
+    """Classify the kernels of a trace from anywhere, or put hardware counters into a run (RUN --ncu FILE).
+
+    Costs of a trace are inferred from the shapes it recorded.
+    """
+    if trace.is_dir():
+        _add_counters(api.load(trace), ncu, out, top, as_json)
+        return
     recorded_on = api.device_at(device, power_mode=power_mode, gpu_mhz=gpu_mhz, emc_mhz=emc_mhz)
-    folder = out or new_folder(f"trace-{trace.name.split('.')[0]}")
-    _show(api.analyze(trace, device=recorded_on, out=folder, command=_command()), top, as_json)
+    with result_folder(out, f"trace-{trace.name.split('.')[0]}") as folder:
+        run = api.analyze(trace, device=recorded_on, out=folder, command=_command())
+    if ncu is None:
+        _show(run, top, as_json)
+    else:
+        _add_counters(run, ncu, run.path, top, as_json)
+
+
+def _add_counters(run: Any, counters: Path | None, out: Path | None, top: int, as_json: bool) -> None:
+    """Merge, show the run, and below it the counters beside our own counts."""
+    from .reports.counter_table import render_counters
+
+    if counters is None:
+        raise UsageError("a run folder is analyzed with --ncu FILE; to print its report: edgeroof show RUN")
+    with result_folder(out, f"{run.path.name}-ncu") as folder:
+        merged = api.add_counters(run, counters, out=folder)
+    _show(merged.run, top, as_json)
+    if not as_json:
+        render_counters(merged, Console(), top)
 
 
 @app.command(epilog="Example: edgeroof show runs/small-cpu --top 40")
@@ -179,6 +210,7 @@ def doctor() -> None:
 
 app.command(epilog="Example: edgeroof ab adamw --providers torch-foreach,torch-fused,fused-adamw")(cli_kernels.ab)
 app.command(epilog="Example: edgeroof kernels --arch sm_87")(cli_kernels.kernels)
+app.add_typer(cli_federated.app, name="fl")
 
 
 def _show(run: Any, top: int, as_json: bool) -> None:

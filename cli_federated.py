@@ -13,7 +13,12 @@ from rich.console import Console
 
 from . import fl
 from .cli_kernels import result_folder
+from .errors import UsageError
 from .progress import count_progress
+
+SUPERLINK_HELP = "host:port of Flower's SuperLink; by default one is started on this machine"
+CERTIFICATES_HELP = "PEM file to check the SuperLink's certificate with"
+TIMEOUT_HELP = "seconds for a Flower client to answer; then it is left out"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,6 +52,10 @@ def run(
         ",".join(fl.DEFAULT_LINKS)
     ),
     engine: Annotated[str, typer.Option(help="local, in this process; flower, over Flower's network")] = "local",
+    superlink: Annotated[str | None, typer.Option(help=SUPERLINK_HELP)] = None,
+    root_certificates: Annotated[Path | None, typer.Option(help=CERTIFICATES_HELP)] = None,
+    nodes: Annotated[int | None, typer.Option(help="SuperNodes to start or to wait for; by default --sampled")] = None,
+    client_timeout: Annotated[float, typer.Option(help=TIMEOUT_HELP)] = 1800.0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda: where clients train")] = "auto",
     seed: Annotated[int, typer.Option(help="of data, split, choice and training")] = 0,
     out: Annotated[Path | None, typer.Option(help="folder; one with checkpoints is gone on with")] = None,
@@ -81,9 +90,22 @@ def run(
         eval_dialogues=eval_dialogues,
         seed=seed,
     )
+    flower = None
+    if engine == "flower":
+        flower = _flower_options(superlink, root_certificates, nodes, client_timeout)
+    elif superlink or root_certificates or nodes:
+        raise UsageError("--superlink, --root-certificates and --nodes need --engine flower")
     names = [name.strip() for name in links.split(",") if name.strip()]
     with result_folder(out, f"fl-{Path(model).name}") as folder, count_progress("federation") as on_progress:
-        result = fl.run(config, engine=engine, out=folder, links=names, on_progress=on_progress, command=_command())
+        result = fl.run(
+            config,
+            engine=engine,
+            flower=flower,
+            out=folder,
+            links=names,
+            on_progress=on_progress,
+            command=_command(),
+        )
     _show(result, folder, as_json)
 
 
@@ -94,6 +116,49 @@ def show(
 ) -> None:
     """Print the report of a federation that was run earlier."""
     _show(fl.load(folder), folder, as_json)
+
+
+@app.command(epilog="Example: edgeroof fl profile --model tiny --nodes 3 --out runs/fleet")
+def profile(
+    model: Annotated[str, typer.Option(help="as for edgeroof fl run")] = "small",
+    nodes: Annotated[int, typer.Option(help="SuperNodes to start on this machine, or to wait for")] = 3,
+    steps: Annotated[int, typer.Option(help="timed steps on each node")] = 3,
+    batch_size: Annotated[int | None, typer.Option(help="by default 32 on a GPU, fewer on a CPU")] = None,
+    source_length: Annotated[int, typer.Option(help="tokens of a dialogue")] = 512,
+    target_length: Annotated[int, typer.Option(help="tokens of a summary")] = 96,
+    superlink: Annotated[str | None, typer.Option(help=SUPERLINK_HELP)] = None,
+    root_certificates: Annotated[Path | None, typer.Option(help=CERTIFICATES_HELP)] = None,
+    client_timeout: Annotated[float, typer.Option(help=TIMEOUT_HELP)] = 1800.0,
+    out: Annotated[Path | None, typer.Option(help="folder for the runs and the report")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON, nothing else")] = False,
+) -> None:
+    """Profile the client step on every SuperNode: who is slow, and why?"""
+    with result_folder(out, f"fleet-{Path(model).name}") as folder, count_progress("fleet") as on_progress:
+        result = fl.profile_fleet(
+            nodes=nodes,
+            steps=steps,
+            flower=_flower_options(superlink, root_certificates, nodes, client_timeout),
+            out=folder,
+            on_progress=on_progress,
+            command=_command(),
+            model=model,
+            batch_size=batch_size,
+            source_length=source_length,
+            target_length=target_length,
+        )
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    from .reports import document_terminal
+    from .reports.fleet import fleet_document
+
+    document_terminal.render(fleet_document(result), Console(), folder=folder)
+
+
+def _flower_options(superlink: str | None, root_certificates: Path | None, nodes: int | None, timeout: float) -> Any:
+    from .workloads.federated.flower.deployment import FlowerOptions
+
+    return FlowerOptions(superlink, root_certificates, nodes, timeout)
 
 
 def _device(name: str) -> str:

@@ -6,35 +6,39 @@ import contextlib
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from . import api, lab
-from .progress import calibration_progress
+from .errors import RunError
+from .progress import calibration_progress, count_progress
 
 #: Exit code of a gate that did not pass.
 GATE_FAILED = 3
 
 
 def ab(
-    suite: Annotated[str, typer.Argument(help="adamw, adafactor, or step: a whole client step")],
+    suite: Annotated[str, typer.Argument(help=f"{', '.join(lab.SUITES)}; step is a whole client step")],
     device: Annotated[str, typer.Option(help="auto, cpu, or the name of this machine's device")] = "auto",
     problems: Annotated[str | None, typer.Option(help="sizes, such as small,lora-small,base; commas between")] = None,
     providers: Annotated[str | None, typer.Option(help="providers to compare, commas between; by default all")] = None,
     baseline: Annotated[str | None, typer.Option(help="the provider to compare with")] = None,
     dtype: Annotated[str, typer.Option(help="fp32 or bf16; for step, the client's precision")] = "fp32",
+    mode: Annotated[str | None, typer.Option(help="of operators: forward, backward or both; by default both")] = None,
+    dropout: Annotated[float | None, typer.Option(help="of operators; by default T5's own")] = None,
     clip_norm: Annotated[float | None, typer.Option(help="clip the gradient to this norm within the step")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="of step; by default 1 on a CPU, 32 on a GPU")] = None,
-    source_length: Annotated[int | None, typer.Option(help="of step; by default 128 on a CPU, 512 on a GPU")] = None,
-    target_length: Annotated[int | None, typer.Option(help="of step; by default 32 on a CPU, 96 on a GPU")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="of step and operators; by default 1 or 2 on a CPU, 32 on a GPU")
+    ] = None,
+    source_length: Annotated[int | None, typer.Option(help="likewise; by default 128 on a CPU, 512 on a GPU")] = None,
+    target_length: Annotated[int | None, typer.Option(help="likewise; by default 32 on a CPU, 96 on a GPU")] = None,
     pairs: Annotated[int, typer.Option(min=5, help="least number of pairs")] = 30,
     seconds: Annotated[float, typer.Option(min=0.0, help="least time of pairs, for each provider")] = 2.0,
-    most_seconds: Annotated[float, typer.Option(min=0.1, help="most time of pairs, for each provider")] = 30.0,
+    most_seconds: Annotated[float, typer.Option(min=0.1, help="most time, for each provider")] = 20.0,
     energy_seconds: Annotated[float, typer.Option(min=0.0, help="window for the energy meter, 0 for none")] = 5.0,
     seed: Annotated[int, typer.Option(min=0, help="of the random inputs")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="small sizes only, for a first look")] = False,
@@ -51,25 +55,27 @@ def ab(
     settings = Settings(
         pairs=pairs, seconds=seconds, most_seconds=most_seconds, energy_seconds=energy_seconds, seed=seed
     )
-    step = {"batch_size": batch_size, "source_length": source_length, "target_length": target_length}
-    chosen = lab.load_suite(suite, dtype=dtype, clip_norm=clip_norm, kind=_kind(device), **step)
+    lengths = {"batch_size": batch_size, "source_length": source_length, "target_length": target_length}
+    chosen = lab.load_suite(
+        suite, dtype=dtype, clip_norm=clip_norm, kind=_kind(device), mode=mode, dropout=dropout, **lengths
+    )
     with calibration_progress() as on_calibration:
         machine = api.this_machine(device, on_calibration=on_calibration)
-    folder = out or new_folder(f"ab-{suite}-{machine.name}")
-    with ab_progress() as on_progress:
-        result = lab.compare(
-            chosen,
-            device=machine,
-            problems=_split(problems),
-            providers=_split(providers),
-            baseline=baseline,
-            settings=settings,
-            quick=quick,
-            energy=energy_seconds > 0,
-            command=shlex.join(["edgeroof", *sys.argv[1:]]),
-            on_progress=on_progress,
-        )
-    saved = lab.save(result, folder)
+    with result_folder(out, f"ab-{suite}-{machine.name}") as folder:
+        with count_progress("comparing") as on_progress:
+            result = lab.compare(
+                chosen,
+                device=machine,
+                problems=_split(problems),
+                providers=_split(providers),
+                baseline=baseline,
+                settings=settings,
+                quick=quick,
+                energy=energy_seconds > 0,
+                command=shlex.join(["edgeroof", *sys.argv[1:]]),
+                on_progress=on_progress,
+            )
+        saved = lab.save(result, folder)
     _show(result, saved, as_json, markdown)
     if fail_if_slower:
         _gate(failures(result, _split(providers)))
@@ -86,7 +92,7 @@ def kernels(
     from .reports.kernel_table import render_kernels, rows_of
 
     chosen = ARCHITECTURES if arch == "all" else tuple(name.strip() for name in arch.split(","))
-    with ab_progress("compiling") as on_progress:
+    with count_progress("compiling") as on_progress:
         reports = kernel_reports(chosen, on_progress=lambda what, done: on_progress(what, round(100 * done), 100))
     if as_json:
         typer.echo(json.dumps(rows_of(reports), indent=1))
@@ -94,28 +100,34 @@ def kernels(
         render_kernels(reports, Console())
 
 
-def new_folder(name: str) -> Path:
-    """A folder under runs/ that does not exist yet: name, then name-2, name-3 and so on."""
-    candidate, number = Path("runs") / name, 2
-    while candidate.exists():
-        candidate, number = Path("runs") / f"{name}-{number}", number + 1
-    return candidate
-
-
 @contextlib.contextmanager
-def ab_progress(title: str = "comparing") -> Iterator[Callable[[str, int, int], None]]:
-    """Callback ``(what is being done, steps done, steps in all)`` for one bar on standard error."""
-    bar = Progress(
-        SpinnerColumn(), TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        TextColumn("{task.description}"), console=Console(stderr=True),
-    )  # fmt: skip
-    with bar:
-        task = bar.add_task("", total=None)
+def result_folder(named: Path | None, name: str) -> Iterator[Path]:
+    """Where a command's result goes: the folder the user named, or else a new one under runs/.
 
-        def update(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
+    A new one is made at once, so that another command that starts at the same moment takes another: name, then name-2,
+    name-3 and so on. It is removed again if nothing was put there.
+    """
+    if named is not None:
+        yield named
+        return
+    folder, number = Path("runs") / name, 2
+    while not _made(folder):
+        folder, number = Path("runs") / f"{name}-{number}", number + 1
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):  # it holds the result
+            folder.rmdir()
 
-        yield update
+
+def _made(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise RunError(f"cannot make the folder {folder}: {error.strerror or error}; name one with --out") from error
+    return True
 
 
 def _kind(device: str) -> str:

@@ -31,6 +31,10 @@ class TraceError(EdgeroofError):
     """A trace cannot be read, or is not a Kineto trace."""
 
 
+class CounterError(EdgeroofError):
+    """A file of hardware counters cannot be read, or does not belong to the run."""
+
+
 class WorkloadError(EdgeroofError):
     """A model, a data set or a training configuration cannot be built."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -16,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 from .errors import RunError, UsageError
 
 if TYPE_CHECKING:
+    from .workloads.federated.checkpoint import Checkpoint
     from .workloads.federated.config import FederatedConfig
-    from .workloads.federated.engine import Engine
+    from .workloads.federated.flower.deployment import FlowerOptions
     from .workloads.federated.rounds import Progress
     from .workloads.federated.training import ClientTrainer
 
 RESULT_FILE = "federated.json"
+FLEET_FILE = "fleet.json"
 REPORT_FILE = "report.html"
 CHECKPOINTS = "checkpoints"
 SCHEMA_VERSION = 1
@@ -58,6 +61,7 @@ def run(
     config: FederatedConfig,
     *,
     engine: str = "local",
+    flower: FlowerOptions | None = None,
     out: str | Path | None = None,
     links: Sequence[str] = DEFAULT_LINKS,
     on_progress: Progress = lambda what, done, total: None,
@@ -68,6 +72,7 @@ def run(
     Args:
         config: what it does.
         engine: ``local``, in this process, or ``flower``.
+        flower: how the flower engine reaches its clients; by default through processes on this machine.
         out: folder for checkpoints, result and report; without it nothing is kept.
         links: names of links, or links of one's own, that the rounds are judged over.
         on_progress: told what is being done.
@@ -81,19 +86,20 @@ def run(
     """
     from .profiler.environment import describe_environment, describe_torch
     from .workloads.federated.links import parse_link
-    from .workloads.federated.rounds import Federation
     from .workloads.federated.training import ClientTrainer
 
+    if engine not in ENGINES:
+        raise UsageError(f"unknown engine {engine!r}; use {', '.join(ENGINES)}")
     chosen = [parse_link(name) for name in links]
     folder = Path(out) if out is not None else None
     on_progress("building the model", 0, 1)
     trainer = ClientTrainer(config)
-    reached = _engine(engine, trainer)
-    try:
-        federation = Federation.start(trainer, reached, folder / CHECKPOINTS if folder else None)
-        history = federation.run(on_progress)
-    finally:
-        reached.close()
+    checkpoints = folder / CHECKPOINTS if folder else None
+    if engine == "flower":
+        state, nodes = _flower(config, checkpoints, flower, on_progress)
+    else:
+        state, nodes = _local(trainer, checkpoints, on_progress), 1
+    history = state.history
     result = {
         "schema_version": SCHEMA_VERSION,
         "kind": "federated",
@@ -101,8 +107,9 @@ def run(
         "config": config.to_json(),
         "data": trainer.data.what,
         "client_examples": trainer.data.sizes(),
-        "weights": {"values": sum(t.numel() for t in federation.weights.values()), "tensors": len(federation.weights)},
+        "weights": {"values": sum(t.numel() for t in state.weights.values()), "tensors": len(state.weights)},
         "history": history,
+        "engine_s": [seconds for record in history if (seconds := engine_seconds(record, nodes)) is not None],
         "links": [dataclasses.asdict(link) for link in chosen],
         "granularity": granularity(history, chosen),
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -149,12 +156,14 @@ def save(result: Mapping[str, Any], folder: Path) -> None:
     from .reports import document_html
     from .reports.federated import federated_document
 
+    report = document_html.render(federated_document(result))
+    _write(folder, {RESULT_FILE: json.dumps(result, allow_nan=False) + "\n", REPORT_FILE: report})
+
+
+def _write(folder: Path, files: Mapping[str, str]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in (
-            (RESULT_FILE, json.dumps(result, allow_nan=False) + "\n"),
-            (REPORT_FILE, document_html.render(federated_document(result))),
-        ):
+        for name, text in files.items():
             staged = folder / f".{name}"
             staged.write_text(text, encoding="utf-8")
             staged.replace(folder / name)
@@ -181,12 +190,98 @@ def load(path: str | Path) -> dict[str, Any]:
     return dict(result)
 
 
-def _engine(name: str, trainer: ClientTrainer) -> Engine:
-    if name == "local":
-        from .workloads.federated.engine import LocalEngine
+def _local(trainer: ClientTrainer, checkpoints: Path | None, on_progress: Progress) -> Checkpoint:
+    from .workloads.federated.engine import LocalEngine
+    from .workloads.federated.rounds import Federation
 
-        return LocalEngine(trainer)
-    raise UsageError(f"unknown engine {name!r}; use {', '.join(ENGINES)}")
+    engine = LocalEngine(trainer)
+    try:
+        federation = Federation.start(trainer, engine, checkpoints)
+        federation.run(on_progress)
+    finally:
+        engine.close()
+    return federation.state
 
 
-__all__ = ["ENGINES", "granularity", "load", "preset", "run", "save"]
+def _flower(
+    config: FederatedConfig, checkpoints: Path | None, options: FlowerOptions | None, on_progress: Progress
+) -> tuple[Checkpoint, int]:
+    """The federation's state after its rounds, and over how many nodes they were spread."""
+    from .workloads.federated.flower.deployment import FlowerOptions
+    from .workloads.federated.flower.jobs import node_count, run_rounds
+
+    options = options or FlowerOptions()
+    with tempfile.TemporaryDirectory(prefix="edgeroof-fl-") as scratch:
+        state = run_rounds(config, checkpoints or Path(scratch), options, on_progress)
+    return state, node_count(config, options)
+
+
+def engine_seconds(record: Mapping[str, Any], nodes: int) -> float | None:
+    """What the engine took of a round, beside its clients' computing: starting processes, transport, waiting.
+
+    Args:
+        record: of a round.
+        nodes: at the same time; each served its clients one after the other.
+
+    Returns:
+        Seconds; ``None`` where somebody was left out, whose computing nobody knows, and for records without times.
+    """
+    if "train_s" not in record or record["left_out"] or not record["used"]:
+        return None
+    busy = [0.0] * nodes
+    for entry in record["used"]:
+        busy[entry["client"] % nodes] += entry["compute_s"] + entry["codec_s"]
+    return float(record["train_s"] - max(busy))
+
+
+def profile_fleet(
+    *,
+    nodes: int = 3,
+    steps: int = 3,
+    flower: FlowerOptions | None = None,
+    out: str | Path,
+    on_progress: Progress = lambda what, done, total: None,
+    command: str = "",
+    **client: Any,
+) -> dict[str, Any]:
+    """Profile the client step on every SuperNode and compare them.
+
+    Args:
+        nodes: SuperNodes to start on this machine, or to wait for.
+        steps: timed steps on each.
+        flower: how Flower is used; by default through processes on this machine, which then profile one by one.
+        out: folder for the runs, the result and the report.
+        on_progress: told what is being done.
+        command: how to make the result again.
+        **client: fields of :class:`~.workloads.client_config.ClientConfig` but the device, which each node has its own.
+
+    Returns:
+        The JSON-ready result.
+
+    Raises:
+        EdgeroofError: what went wrong and what to do.
+    """
+    from .profiler.environment import describe_environment
+    from .reports import document_html
+    from .reports.fleet import fleet_document
+    from .workloads.federated.flower.deployment import FlowerOptions
+    from .workloads.federated.flower.jobs import compare_nodes, run_profiles
+
+    options, folder = flower or FlowerOptions(), Path(out)
+    one_by_one = options.superlink is None
+    task = {"client": client, "capture": {"steps": steps}, "one_by_one": one_by_one}
+    result = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "fleet",
+        "client": {"model": "small", **client},
+        "one_by_one": one_by_one,
+        **compare_nodes(folder, run_profiles(task, nodes, folder, options, on_progress)),
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": command,
+        "environment": describe_environment(),
+    }
+    _write(folder, {FLEET_FILE: json.dumps(result) + "\n", REPORT_FILE: document_html.render(fleet_document(result))})
+    return result
+
+
+__all__ = ["ENGINES", "engine_seconds", "granularity", "load", "preset", "profile_fleet", "run", "save"]

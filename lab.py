@@ -7,6 +7,7 @@ edgeroof.lab.save(result, "runs/ab-adamw")
 from __future__ import annotations
 
 import datetime
+import importlib
 import json
 import shutil
 import tempfile
@@ -24,20 +25,25 @@ RESULT_FILE = "ab.json"
 REPORT_FILE = "report.html"
 #: A process's resident set hides smaller changes: freed memory is used again.
 RESIDENT_SET_RESOLUTION = 64 << 20
-SUITES = ("adamw", "adafactor", "step")
+OPERATOR_SUITES = ("softmax", "rms_norm", "gated_gelu", "cross_entropy")
+SUITES = ("adamw", "adafactor", "step", *OPERATOR_SUITES)
+#: Settings that only some suites have.
+_STEP_SETTINGS = ("batch_size", "source_length", "target_length")
+_SETTINGS_OF = {"step": _STEP_SETTINGS, **dict.fromkeys(OPERATOR_SUITES, (*_STEP_SETTINGS, "mode", "dropout"))}
 
 
 def load_suite(
-    name: str, *, dtype: str = "fp32", clip_norm: float | None = None, kind: str = "cpu", **step: Any
+    name: str, *, dtype: str = "fp32", clip_norm: float | None = None, kind: str = "cpu", **settings: Any
 ) -> Suite:
     """A suite by name.
 
     Args:
         name: one of :data:`SUITES`.
-        dtype: of parameters and gradients, ``fp32`` or ``bf16``; for ``step``, the client's precision.
-        clip_norm: clip the gradient to this norm within the call; ``None`` does not clip.
+        dtype: of the tensors, ``fp32`` or ``bf16``; for ``step``, the client's precision.
+        clip_norm: clip the gradient to this norm within the call, for suites of optimizers; ``None`` does not clip.
         kind: ``cpu`` or ``cuda``, which decides how large a client's step is by default.
-        **step: other settings of the client's step, for the suite ``step`` alone.
+        **settings: ``batch_size``, ``source_length`` and ``target_length`` for ``step`` and the suites of operators,
+            ``mode`` and ``dropout`` for the latter; ``None`` keeps the default.
 
     Raises:
         UsageError: unknown suite, or a setting that makes no sense for it.
@@ -46,14 +52,20 @@ def load_suite(
         raise UsageError(f"unknown suite {name!r}; suites are {', '.join(SUITES)}")
     if clip_norm is not None and not 0 < clip_norm < float("inf"):
         raise UsageError(f"clip_norm is {clip_norm}; it must be above 0")
+    given = {key: value for key, value in settings.items() if value is not None}
+    foreign = [key for key in given if key not in _SETTINGS_OF.get(name, ())]
+    if foreign:
+        raise UsageError(f"suite {name} has no setting {', '.join(foreign)}")
     if name == "step":
         from .workloads.step_suite import step_suite
 
-        return step_suite(precision=dtype, clip_norm=clip_norm, kind=kind, **step)
-    if any(value is not None for value in step.values()):
-        raise UsageError(f"{', '.join(step)} are settings of the suite step; suite {name} has none of them")
+        return step_suite(precision=dtype, clip_norm=clip_norm, kind=kind, **given)
     if dtype not in ("fp32", "bf16"):
         raise UsageError(f"dtype is {dtype!r}; suite {name} has fp32 and bf16")
+    if name in OPERATOR_SUITES:
+        if clip_norm is not None:
+            raise UsageError(f"clip_norm is a setting of optimizers; suite {name} has no gradient to clip")
+        return _operator_suite(name, dtype, kind, **given)
     if name == "adamw":
         from .kernels.suites.adamw import adamw_suite
 
@@ -61,6 +73,14 @@ def load_suite(
     from .kernels.suites.adafactor import adafactor_suite
 
     return adafactor_suite(dtype, clip_norm)
+
+
+def _operator_suite(name: str, dtype: str, kind: str, mode: str | None = None, **settings: Any) -> Suite:
+    from .kernels.suites.operator_problems import sizes
+
+    module = importlib.import_module(f".kernels.suites.{name}", __package__)
+    suite: Suite = getattr(module, f"{name}_suite")(sizes(kind, dtype, mode, **settings))
+    return suite
 
 
 def compare(
@@ -129,7 +149,7 @@ def instruments(device: Device, *, energy: bool = True) -> Instruments:
     """Clocks and meters of this machine."""
     from .kernels.ab import Instruments
     from .kernels.sampling import Stopwatch, cuda_stopwatch
-    from .profiler.machine_state import OtherLoad, machine_state
+    from .profiler.machine_state import OtherLoad, machine_state, throttling
     from .profiler.memory import PeakMemory
     from .profiler.power import find_meter
 
@@ -141,6 +161,7 @@ def instruments(device: Device, *, energy: bool = True) -> Instruments:
         energy_meter=(lambda: find_meter(device.kind)) if available else None,
         energy_reason="switched off" if meter is None else meter.reason,
         machine_state=lambda: machine_state(device.kind),
+        throttling=throttling,
         load=None if on_gpu else OtherLoad,
         peak_memory=lambda: PeakMemory(device.kind),
         memory_resolution=0 if on_gpu else RESIDENT_SET_RESOLUTION,

@@ -31,6 +31,22 @@ def step_progress() -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextlib.contextmanager
+def count_progress(title: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Callback ``(what is being done, steps done, steps in all)`` for one bar."""
+    bar = _progress(
+        SpinnerColumn(), TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task("", total=None)
+
+        def update(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        yield update
+
+
+@contextlib.contextmanager
 def calibration_progress() -> Iterator[Callable[[str, float], None]]:
     """Callback ``(what is measured, share done)``; shows nothing unless it is called."""
     bars = _progress(

@@ -2,25 +2,27 @@
 
 A :class:`Suite` declares an operation, its providers and its problems; :func:`run` checks every provider against the
 suite's reference, runs the base against itself for the noise, and then each provider against the base in ABBA order on
-the same tensors. What the times mean is decided in :mod:`.statistics` alone. A provider that is missing, wrong or
-fails is part of the result, with the reason, and is not timed.
+the same tensors, in several placements in memory (:mod:`.placement`). What the times mean is decided in
+:mod:`.statistics` alone. A provider that is missing, wrong or fails is part of the result, with the reason, and is not
+timed.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import gc
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import EdgeroofError, UsageError
+from ..errors import UsageError
 from ..profiler.device import Device
-from .declarations import Check, Problem, Provider, Suite, Work
+from .declarations import Check, Problem, Provider, ProviderError, Settings, Suite, Work
 from .gate import failures
-from .sampling import Pairs, Stopwatch, measure_pairs, one_call_seconds
-from .statistics import FEWEST_PAIRS, compare, floor_of, pairs_needed, spread
+from .placement import Site, take_pairs
+from .sampling import Pairs, Stopwatch, one_call_seconds
+from .statistics import RESOLUTION, Comparison, compare, floor_of, spread
 
 __all__ = [
     "Check", "Instruments", "Problem", "Provider", "ProviderError", "Settings", "Suite", "Work", "choose_problems",
@@ -33,23 +35,6 @@ SCHEMA_VERSION = 1
 Progress = Callable[[str, int, int], None]
 
 
-class ProviderError(EdgeroofError):
-    """A provider cannot do what it said it could."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How long to measure; see :func:`~edgeroof.kernels.statistics.pairs_needed`."""
-
-    pairs: int = 30
-    seconds: float = 2.0
-    most_seconds: float = 30.0
-    most_pairs: int = 2000
-    warmup: int = 3
-    energy_seconds: float = 5.0
-    seed: int = 0
-
-
 @dataclass(frozen=True)
 class Instruments:
     """What is read besides the times; every default reads nothing.
@@ -58,6 +43,7 @@ class Instruments:
         energy_meter: makes a context manager with ``reading`` afterwards, or is ``None``.
         energy_reason: why there is no meter.
         machine_state: clocks, temperature, power, throttling now, as name → text.
+        throttling: why the device ran below its clocks, in words, from such a state.
         load: makes an object whose ``share()`` tells which part of the processors others used since it was made.
         peak_memory: makes a context manager with ``bytes`` and ``what`` afterwards.
         memory_resolution: bytes below which a difference of peaks says nothing.
@@ -68,6 +54,7 @@ class Instruments:
     energy_meter: Callable[[], Any] | None = None
     energy_reason: str = "no energy meter was asked for"
     machine_state: Callable[[], Mapping[str, str]] = dict
+    throttling: Callable[[Mapping[str, str]], Sequence[str]] = lambda state: ()
     load: Callable[[], Any] | None = None
     peak_memory: Callable[[], AbstractContextManager[Any]] = nullcontext
     memory_resolution: int = 0
@@ -148,7 +135,8 @@ def run(
         def progress(what: str, done: int, title: str = problem.name, first: int = number * (len(others) + 1)) -> None:
             on_progress(f"{title}: {what}", first + done, steps)
 
-        found.append(lab.compare_all(problem, base, others, progress))
+        with _quick_collection():
+            found.append(lab.compare_all(problem, base, others, progress))
     on_progress("done", steps, steps)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -181,121 +169,111 @@ class _Lab:
         if reason:
             raise ProviderError(f"the base {base.name} cannot be used on {self.device.kind}: {reason}; choose another")
         inputs = self.suite.inputs(problem, self.device.kind)
+        site = Site(base, problem, inputs, self.device.kind)
         try:
             check = self.suite.check(base, problem, self.device.kind, self.settings.seed)
-            work, peak, check = self._prepared(base, problem, inputs, check)
+            peak, check = self._prepare(site, check)
+            if not check.passed:
+                raise ProviderError(f"the base {base.name} is wrong: {_wrong(check)}; choose another with --baseline")
+            self.instruments.stopwatch.choose_flush(self._working_set(problem, site.work))
+            before = self.instruments.machine_state()
+            # The noise: two instances of the base, whose places in memory differ as other providers' do.
+            same = self._pairs(site, Site(base, problem, inputs, self.device.kind))
         except RuntimeError as error:
             raise ProviderError(f"the base {base.name} failed on {problem.name}: {_first_line(error)}") from error
-        if not check.passed:
-            raise ProviderError(f"the base {base.name} is wrong: {_wrong(check)}; choose another with --baseline")
-        self.instruments.stopwatch.choose_flush(self._working_set(problem, work))
-        same = self._same_against_same(problem, base, work, inputs)
-        floors = {key: floor_of(compare(pairs.base, pairs.other)) for key, pairs in same.items()}
-        results = [self._base_entry(problem, base, work, check, same, peak)]
+        floors = {key: floor_of(_compared(pairs)) for key, pairs in same.items()}
+        results = [self._base_entry(problem, site, check, same, peak, before)]
         for number, provider in enumerate(others, 1):
             progress(provider.name, number)
+            reason = provider.unavailable(problem, self.device.kind)
+            if reason:
+                results.append(_named(provider) | {"status": "unavailable", "reason": reason})
+                continue
             self.suite.refresh(inputs, self.settings.seed + number)
-            results.append(self._against(problem, work, provider, inputs, floors))
+            results.append(self._against(problem, site, provider, inputs, floors))
         return {
             **_describe(problem),
-            "working_set_bytes": self._working_set(problem, work),
+            "working_set_bytes": self._working_set(problem, site.work),
             "cache": self.instruments.stopwatch.cache,
             "aa": _comparisons(same),
             "results": results,
         }
 
-    def _same_against_same(self, problem: Any, base: Provider, work: Work, inputs: Any) -> dict[str, Pairs]:
-        """The noise: two instances of the base, so that their places in memory differ as other providers' do."""
-        try:
-            second, _, _ = self._prepared(base, problem, inputs)
-            return self._pairs(work, second)
-        except RuntimeError as error:
-            raise ProviderError(f"the base {base.name} failed on {problem.name}: {_first_line(error)}") from error
-
     def _against(
-        self, problem: Any, base: Work, provider: Provider, inputs: Any, floors: Mapping[str, float]
+        self, problem: Any, base: Site, provider: Provider, inputs: Any, floors: Mapping[str, float]
     ) -> dict[str, Any]:
-        entry: dict[str, Any] = {
-            "provider": provider.name,
-            "description": provider.description,
-            "judged": provider.judged,
-        }
-        reason = provider.unavailable(problem, self.device.kind)
-        if reason:
-            return entry | {"status": "unavailable", "reason": reason}
+        entry = _named(provider)
         try:
             check = self.suite.check(provider, problem, self.device.kind, self.settings.seed)
+            site = Site(provider, problem, inputs, self.device.kind)
             if check.passed:
-                work, peak, check = self._prepared(provider, problem, inputs, check)
+                peak, check = self._prepare(site, check)
             entry |= _checked(check)
             if not check.passed:
                 return entry | {"status": "wrong", "reason": _wrong(check)}
             before = self.instruments.machine_state()
             others = self.instruments.load() if self.instruments.load else None
-            pairs = self._pairs(base, work)
-            share = others.share() if others else None
-            state = {"before": dict(before), "after": dict(self.instruments.machine_state()), "others": share}
-            energy = self._energy(work)
+            pairs = self._pairs(base, site)
+            state = self._state(before, others.share() if others else None)
+            energy = self._energy(site.work)
         except Exception as error:  # a provider may raise anything; the others must still be measured
             self._release()
             return entry | {"status": "failed", "reason": f"{type(error).__name__}: {_first_line(error)}"}
         entry |= {"status": "measured", "peak_bytes": peak, "energy": energy, "state": state}
-        entry |= _comparisons(pairs, floors) | self._placed(problem, work, pairs)
+        entry |= _comparisons(pairs, floors) | self._placed(problem, site.work, pairs)
         entry["samples"] = {key: series.describe() for key, series in pairs.items()}
-        del work
+        del site
         self._release()
         return entry
 
     def _base_entry(
-        self, problem: Any, base: Provider, work: Work, check: Check, same: Mapping[str, Pairs], peak: int | None
+        self,
+        problem: Any,
+        base: Site,
+        check: Check,
+        same: Mapping[str, Pairs],
+        peak: int | None,
+        before: Mapping[str, str],
     ) -> dict[str, Any]:
-        entry = _named(base)
-        entry |= {"status": "baseline", **_checked(check), "peak_bytes": peak, "energy": self._energy(work)}
-        state = dict(self.instruments.machine_state())
-        own = {key: Pairs(series.base, series.base) for key, series in same.items()}
-        entry |= {"state": {"before": state, "after": state, "others": None}} | self._placed(problem, work, own)
+        entry = _named(base.provider)
+        state = self._state(before, None)
+        entry |= {"status": "baseline", **_checked(check), "peak_bytes": peak, "energy": self._energy(base.work)}
+        own = {key: Pairs(series.base, series.base, series.placements) for key, series in same.items()}
+        entry |= {"state": state} | self._placed(problem, base.work, own)
         return entry | {"samples": {key: series.describe() for key, series in same.items()}}
 
-    def _prepared(
-        self, provider: Provider, problem: Any, inputs: Any, check: Check | None = None
-    ) -> tuple[Work, int | None, Check]:
+    def _state(self, before: Mapping[str, str], others: float | None) -> dict[str, Any]:
+        """The machine before and after the pairs, what else ran, and why the device was throttled, if it was."""
+        after = self.instruments.machine_state()
+        reasons = [reason for state in (before, after) for reason in self.instruments.throttling(state)]
+        return {"before": dict(before), "after": dict(after), "others": others, "throttled": sorted(set(reasons))}
+
+    def _prepare(self, site: Site, check: Check) -> tuple[int | None, Check]:
         """Build, verify and warm up a work.
 
         Returns:
-            The work; the peak of memory in bytes over what was there before, without the verification; and the worse of
-            ``check`` and the verification. A work that is wrong is not warmed up.
+            The peak of memory in bytes over what was there before, without the verification; and the worse of ``check``
+            and the verification. A work that is wrong is not warmed up.
         """
         self._release()
         with self.instruments.peak_memory() as before:
             pass
         with self.instruments.peak_memory() as building:
-            work = provider.build(problem, inputs)
+            work = site.build()
         verified = work.verify() if work.verify else Check(0.0, 1.0)
-        worse = verified if check is None or not verified.passed or verified.severity > check.severity else check
+        worse = verified if not verified.passed or verified.severity > check.severity else check
         with self.instruments.peak_memory() as running:
             for _ in range(self.settings.warmup if worse.passed else 0):
                 work.call()
             self.instruments.stopwatch.synchronize()
         peaks = [probe.bytes for probe in (building, running) if probe is not None and probe.bytes is not None]
         if before is None or before.bytes is None or not peaks:
-            return work, None, worse
+            return None, worse
         peak = max(peaks) - before.bytes
-        return work, peak if peak >= self.instruments.memory_resolution else None, worse
+        return peak if peak >= self.instruments.memory_resolution else None, worse
 
-    def _pairs(self, base: Work, other: Work) -> dict[str, Pairs]:
-        watch = self.instruments.stopwatch
-        each = one_call_seconds(base, watch) + one_call_seconds(other, watch)
-        if FEWEST_PAIRS * each > 2 * self.settings.most_seconds:
-            limit = f"{FEWEST_PAIRS} pairs would exceed --most-seconds {self.settings.most_seconds:g}"
-            raise ProviderError(f"too slow to compare: a pair takes {each:.3g} s, so {limit} by far")
-        count = pairs_needed(
-            each,
-            pairs=self.settings.pairs,
-            seconds=self.settings.seconds,
-            most_seconds=self.settings.most_seconds,
-            most_pairs=self.settings.most_pairs,
-        )
-        return measure_pairs(base, other, count, watch)
+    def _pairs(self, base: Site, other: Site) -> dict[str, Pairs]:
+        return take_pairs(base, other, self.settings, self.instruments.stopwatch, self._release)
 
     def _energy(self, work: Work) -> dict[str, Any]:
         """Energy of one call, from calls back to back; the meter's own note says when the window is short."""
@@ -361,12 +339,23 @@ class _Lab:
             torch.cuda.empty_cache()
 
 
+@contextmanager
+def _quick_collection() -> Iterator[None]:
+    """Keep the garbage collector, which runs before every build, from searching all that was imported."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def _named(provider: Provider) -> dict[str, Any]:
     return {"provider": provider.name, "description": provider.description, "judged": provider.judged}
 
 
 def _describe(problem: Any) -> dict[str, Any]:
-    keys = ("name", "title", "parameters", "tensors", "dtype", "flops", "floor_bytes")
+    keys = ("name", "title", "parameters", "tensors", "dtype", "flops", "floor_bytes", "items")
     return {key: getattr(problem, key) for key in keys}
 
 
@@ -379,12 +368,13 @@ def _wrong(check: Check) -> str:
     return f"error {check.error:.3g}{place}, allowed {check.tolerance:.3g} ({check.measure})"
 
 
+def _compared(pairs: Pairs, floor: float = RESOLUTION) -> Comparison:
+    return compare(pairs.base, pairs.other, floor, pairs.placements)
+
+
 def _comparisons(pairs: Mapping[str, Pairs], floors: Mapping[str, float] | None = None) -> dict[str, Any]:
     """``comparisons`` by clock (wall, device, a part's name), and the verdict, which is the wall clock's."""
-    found = {
-        key: compare(series.base, series.other, *([floors[key]] if floors else [])).describe()
-        for key, series in pairs.items()
-    }
+    found = {key: _compared(series, floors[key] if floors else RESOLUTION).describe() for key, series in pairs.items()}
     return {"comparisons": found, "verdict": found["wall"]["verdict"]}
 
 

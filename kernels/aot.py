@@ -33,7 +33,7 @@ WARP_THREADS = 32
 
 _ELEMENT_BYTES = {"f64": 8, "f32": 4, "bf16": 2, "f16": 2, "i64": 8, "i32": 4, "i16": 2, "i8": 1}
 _TTIR_ACCESS = re.compile(r"tt\.(load|store) ([^:{]*?)(?:\{[^}]*\} )?: tensor<([\dx]+)x!tt\.ptr<(\w+)>>")
-_PTX_ACCESS = re.compile(r"(@!?%p\d+)?\s*(ld|st)\.global\.(?:\w+\.)*?v(\d)\.\w(\d+)")
+_PTX_ACCESS = re.compile(r"(@!?%p\d+)?\s*(ld|st)\.global\.(?:[\w:]+\.)*?v(\d)\.\w(\d+)")
 _RESOURCES = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 
 
@@ -150,7 +150,7 @@ def _report(variant: KernelVariant, arch: str, compiled: Any) -> KernelReport:
         stores = {count: size for count, size in stores.items() if count >= whole}
         moved = sum(size for table in (loads, stores) for count, size in table.items() if count >= whole)
         static = moved / variant.tile
-        widths = {"masked": variant.masked, "threads": variant.warps * WARP_THREADS}
+        widths = {"masked": variant.masked, "threads": variant.warps * WARP_THREADS, "alone": not variant.per_line}
         load_bits = narrowest_access(compiled.asm["ptx"], "ld", loads, **widths)
         store_bits = narrowest_access(compiled.asm["ptx"], "st", stores, **widths) if stores else None
     return KernelReport(
@@ -200,8 +200,9 @@ def hot_loop_bytes(ttir: str, *, masked: bool = False) -> tuple[dict[int, int], 
 
 
 def narrowest_access(
-    ptx: str, kind: str, accessed: dict[int, int], *, masked: bool = False, threads: int = 4 * WARP_THREADS
-) -> int:
+    ptx: str, kind: str, accessed: dict[int, int], *, masked: bool = False, threads: int = 4 * WARP_THREADS,
+    alone: bool = True,
+) -> int:  # fmt: skip
     """Narrowest vector access of the hot loop, in bits; 0 when vectors do not cover the tile's bytes.
 
     Args:
@@ -210,6 +211,7 @@ def narrowest_access(
         accessed: what :func:`hot_loop_bytes` found; only whole tiles, the largest accesses, must be vectors.
         masked: whether accesses under a predicate belong to the hot loop.
         threads: of a block.
+        alone: whether only whole tiles are vectors, and nothing that belongs to rows and columns.
     """
     widths = [
         int(count) * int(bits)
@@ -219,7 +221,8 @@ def narrowest_access(
     if not widths or not accessed:
         return 0
     covered = sum(widths) // 8 * threads
-    return min(widths) if covered == accessed[max(accessed)] else 0
+    whole = accessed[max(accessed)]
+    return min(widths) if covered == whole or (covered > whole and not alone) else 0
 
 
 # -------------------------------------------------------------------- cache

@@ -7,6 +7,37 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import EdgeroofError
+
+
+class ProviderError(EdgeroofError):
+    """A provider cannot do what it said it could."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long to measure; see :func:`~edgeroof.kernels.statistics.plan`.
+
+    Attributes:
+        pairs: least number of pairs.
+        seconds: least time of pairs.
+        most_seconds: most time of pairs and of building, for each provider.
+        most_pairs: most pairs.
+        precision: half-width of the interval, as a log-ratio, at which more pairs are not worth their time.
+        warmup: calls before the first placement.
+        energy_seconds: window of the energy meter.
+        seed: of inputs and placements.
+    """
+
+    pairs: int = 30
+    seconds: float = 2.0
+    most_seconds: float = 20.0
+    most_pairs: int = 4000
+    precision: float = 0.01
+    warmup: int = 3
+    energy_seconds: float = 5.0
+    seed: int = 0
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -21,6 +52,7 @@ class Problem:
         flops: arithmetic of one call, ``None`` when unknown.
         floor_bytes: bytes any implementation at full precision has to move in one call, ``None`` when unknown.
         unit: what does the arithmetic.
+        items: what ``parameters`` counts, for people.
     """
 
     name: str
@@ -31,6 +63,7 @@ class Problem:
     flops: float | None = None
     floor_bytes: float | None = None
     unit: str = "vector"
+    items: str = "parameters"
 
 
 @dataclass(frozen=True)
@@ -69,12 +102,14 @@ class Work:
         bytes_moved: bytes one call moves by the provider's own count, ``None`` when unknown.
         parts: after a call, the times of its named parts in µs.
         verify: makes the first call and compares its outcome with the reference, at the problem's full size.
+        first: makes the first call where nothing is verified, such as the capture of a graph; by default ``call`` does.
     """
 
     call: Callable[[], object]
     bytes_moved: float | None = None
     parts: Callable[[], Mapping[str, float]] | None = None
     verify: Callable[[], Check] | None = None
+    first: Callable[[], object] | None = None
 
 
 def _available(problem: Problem, device: str) -> str | None:
@@ -91,6 +126,7 @@ class Provider:
         build: makes the work from a problem and the suite's inputs.
         unavailable: why it cannot be used for a problem on a kind of device (``cpu``, ``cuda``); ``None`` if it can.
         judged: whether ``--fail-if-slower`` is about it: edgeroof's own at full precision.
+        build_once: kinds of device on which every build compiles anew, so that there is one build, in one place.
     """
 
     name: str
@@ -98,6 +134,7 @@ class Provider:
     build: Callable[[Any, Any], Work]
     unavailable: Callable[[Any, str], str | None] = _available
     judged: bool = False
+    build_once: tuple[str, ...] = ()
 
 
 def _keep_inputs(inputs: Any, seed: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import UsageError
 from .support import triton_unavailable
 
 NAMESPACE = "edgeroof"
@@ -40,6 +41,20 @@ def define(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> Ca
 def differentiate(name: str, backward: Callable[..., Any], setup_context: Callable[..., None]) -> None:
     """Give the operator ``name`` a gradient; see :func:`torch.library.register_autograd`."""
     torch.library.register_autograd(f"{NAMESPACE}::{name}", backward, setup_context=setup_context, lib=_LIBRARY)
+
+
+def refuse_second_derivative(name: str, instead: str) -> None:
+    """Refuse to run inside a backward pass with ``create_graph=True``.
+
+    Args:
+        name: of the operator.
+        instead: what has a second derivative.
+
+    Raises:
+        UsageError: this is such a pass.
+    """
+    if torch.is_grad_enabled():
+        raise UsageError(f"the fused {name} has no second derivative; use {instead} with create_graph=True")
 
 
 def use_triton(tensor: Tensor) -> bool:

@@ -31,14 +31,25 @@ class Timed(Protocol):
 
 @dataclass
 class Pairs:
-    """Times of one clock in µs, pair by pair, in the order of measurement."""
+    """Times of one clock in µs, pair by pair, in the order of measurement, from so many placements in memory."""
 
     base: list[float] = field(default_factory=list)
     other: list[float] = field(default_factory=list)
+    placements: int = 0
 
-    def describe(self) -> dict[str, list[float]]:
+    def extend(self, more: Pairs) -> None:
+        """Add the pairs of further placements, as many from each."""
+        self.base += more.base
+        self.other += more.other
+        self.placements += more.placements
+
+    def describe(self) -> dict[str, list[float] | int]:
         """JSON-ready form, to the nanosecond."""
-        return {"base_us": [round(value, 3) for value in self.base], "us": [round(value, 3) for value in self.other]}
+        return {
+            "base_us": [round(value, 3) for value in self.base],
+            "us": [round(value, 3) for value in self.other],
+            "placements": self.placements,
+        }
 
 
 class Stopwatch:
@@ -93,6 +104,10 @@ class Stopwatch:
             times["device"] = self._device.elapsed_ms(device_began, device_ended) * 1e3
         return times | dict(work.parts() if work.parts else {})
 
+    def seconds(self) -> float:
+        """The host's time now."""
+        return self._host.elapsed_ms(0.0, self._host.mark()) * 1e-3
+
     def synchronize(self) -> None:
         """Wait for the device."""
         (self._device or self._host).finish()
@@ -106,25 +121,36 @@ def cuda_stopwatch(cache_bytes: int | None) -> Stopwatch:
     return Stopwatch(device=CudaClock(), cache_bytes=cache_bytes, flush=buffer.zero_)
 
 
-def measure_pairs(base: Timed, other: Timed, count: int, watch: Stopwatch) -> dict[str, Pairs]:
-    """Time ``count`` pairs in ABBA order.
+def measure_pairs(
+    base: Timed, other: Timed, count: int, watch: Stopwatch, *, other_first: bool = False
+) -> dict[str, Pairs]:
+    """Time ``count`` pairs of one placement in ABBA order.
+
+    Nothing but the calls happens between two calls, within a pair and between pairs alike: threads that wait longer
+    take longer to wake.
+
+    Args:
+        base: A.
+        other: B.
+        count: number of pairs.
+        watch: times them.
+        other_first: take BAAB instead.
 
     Returns:
         The pairs of each clock: ``wall``, ``device`` where it differs, and the works' parts.
     """
-    found: dict[str, Pairs] = {}
+    turn = (other, base, base, other) if other_first else (base, other, other, base)
+    order = [turn[number % 4] for number in range(2 * count)]
     with _no_garbage_collection():
-        for number in range(count):
-            if number % 2 == 0:
-                base_times = watch.time(base)
-                other_times = watch.time(other)
-            else:
-                other_times = watch.time(other)
-                base_times = watch.time(base)
-            for key in base_times.keys() & other_times.keys():
-                series = found.setdefault(key, Pairs())
-                series.base.append(base_times[key])
-                series.other.append(other_times[key])
+        times = [watch.time(work) for work in order]
+    found: dict[str, Pairs] = {}
+    for number in range(count):
+        pair = times[2 * number : 2 * number + 2]
+        base_times, other_times = pair if order[2 * number] is base else pair[::-1]
+        for key in base_times.keys() & other_times.keys():
+            series = found.setdefault(key, Pairs(placements=1))
+            series.base.append(base_times[key])
+            series.other.append(other_times[key])
     return found
 
 

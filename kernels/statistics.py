@@ -1,8 +1,10 @@
 """Everything statistical about an A/B comparison; nothing else in edgeroof decides what is faster.
 
 Samples come in pairs, one call of the base and one of the other provider right after each other, so that slow drifts of
-the machine hit both. The log-ratio of a pair is ln(base / other): above zero the other is faster. What is reported is
-the median log-ratio with a bootstrap 95 % interval, as a ratio (``1.25`` means that the base takes 1.25 times as long).
+the machine hit both. The log-ratio of a pair is ln(base / other): above zero the other is faster. Two neighbouring
+pairs are in opposite order (base, other, other, base), and the mean of their log-ratios is one value: an advantage of
+being first cancels. Values come from several placements in memory, an equal share from each. What is reported is the
+median of all values with a bootstrap 95 % interval, as a ratio (``1.25``: the base takes 1.25 times as long).
 """
 
 from __future__ import annotations
@@ -21,7 +23,11 @@ CONFIDENCE = 0.95
 BOOTSTRAP_DRAWS = 2000
 
 #: Fewer pairs than this have no interval worth the name.
-FEWEST_PAIRS = 5
+FEWEST_PAIRS = 6
+#: Fewer placements than this do not show how much placements differ; then there is only one.
+FEWEST_PLACEMENTS = 5
+#: Placements that the wanted pairs are spread over where building is quick.
+USUAL_PLACEMENTS = 24
 #: No measurement here is believed to resolve less than this, however quiet the machine seems.
 RESOLUTION = math.log(1.01)
 #: What lies within this is called the same where the noise floor permits; twice the floor where it is higher.
@@ -45,6 +51,7 @@ class Comparison:
 
     Attributes:
         pairs: number of pairs.
+        placements: number of placements in memory that they come from.
         ratio: median of base time / other time; above 1 the other is faster.
         low: lower end of the ratio's 95 % interval.
         high: upper end.
@@ -53,6 +60,7 @@ class Comparison:
     """
 
     pairs: int
+    placements: int
     ratio: float
     low: float
     high: float
@@ -82,11 +90,21 @@ def log_ratios(base: Sequence[float], other: Sequence[float]) -> np.ndarray:
     return np.log(base_times / other_times)
 
 
-def median_interval(values: np.ndarray, *, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) -> Interval:
-    """Median with its bootstrap percentile interval.
+def order_free(values: np.ndarray) -> np.ndarray:
+    """Means of two neighbouring pairs, which are in opposite order; a last pair without neighbour stands alone.
 
-    Noise comes in bursts that span several pairs, so whole blocks of neighbouring pairs are drawn (circular block
-    bootstrap, D. Politis and J. Romano, 1992, with blocks of n^(1/3)).
+    Args:
+        values: log-ratios of the pairs of one placement, in the order in which they were measured.
+    """
+    whole = len(values) // 2 * 2
+    return np.concatenate([values[:whole].reshape(-1, 2).mean(axis=1), values[whole:]])
+
+
+def median_interval(values: np.ndarray, *, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) -> Interval:
+    """Median of one placement's values with its bootstrap percentile interval.
+
+    Noise comes in bursts that span several values, so whole blocks of neighbours are drawn (circular block bootstrap,
+    D. Politis and J. Romano, 1992, with blocks of n^(1/3)).
 
     Args:
         values: log-ratios in the order in which they were measured.
@@ -104,9 +122,62 @@ def median_interval(values: np.ndarray, *, draws: int = BOOTSTRAP_DRAWS, seed: i
         starts = rng.integers(0, count, (size, blocks, 1))
         drawn = ((starts + offsets) % count).reshape(size, -1)[:, :count]
         medians[first : first + size] = np.median(values[drawn], axis=1)
+    return _percentiles(values, medians)
+
+
+def placed_interval(values: np.ndarray, *, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) -> Interval:
+    """Median over several placements in memory with its interval.
+
+    Whole placements are drawn, each with all its values (A. Davison and D. Hinkley, *Bootstrap Methods and their
+    Application*, 1997, section 3.8), because what placements differ by does not average out within one. A bootstrap of
+    few groups is too sure of itself: its interval is widened to what Student's distribution asks for.
+
+    Args:
+        values: of shape (placements, values of each); two placements at least.
+        draws: bootstrap samples.
+        seed: of the draws, so that equal samples give equal intervals.
+    """
+    count = len(values)
+    rng = np.random.default_rng(seed)
+    medians = np.empty(draws)
+    for first in range(0, draws, 200):
+        chosen = rng.integers(0, count, (min(200, draws - first), count))
+        medians[first : first + len(chosen)] = np.median(values[chosen].reshape(len(chosen), -1), axis=1)
+    found = _percentiles(values, medians)
+    wider = student_quantile(count - 1) / _NORMAL_QUANTILE * math.sqrt(count / (count - 1))
+    low, high = (found.median + wider * (end - found.median) for end in (found.low, found.high))
+    return Interval(found.median, low, high)
+
+
+def _percentiles(values: np.ndarray, medians: np.ndarray) -> Interval:
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(medians, [tail, 100 - tail])
     return Interval(float(np.median(values)), float(low), float(high))
+
+
+_NORMAL_QUANTILE = 1.959964
+#: 97.5 % quantiles of Student's distribution with 1 to 8 degrees of freedom.
+_STUDENT_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306)
+
+
+def student_quantile(freedom: int) -> float:
+    """97.5 % quantile of Student's distribution; from 9 degrees of freedom on a series that is right to 0.2 %.
+
+    Source: M. Abramowitz and I. Stegun, *Handbook of Mathematical Functions*, 26.7.5.
+    """
+    if freedom <= len(_STUDENT_QUANTILES):
+        return _STUDENT_QUANTILES[freedom - 1]
+    x = _NORMAL_QUANTILE
+    return x + (x**3 + x) / (4 * freedom) + (5 * x**5 + 16 * x**3 + 3 * x) / (96 * freedom**2)
+
+
+def is_precise(interval: Interval, precision: float) -> bool:
+    """Whether more pairs are not worth their time: the interval reaches less than ``precision`` to either side.
+
+    A large difference need not be known as well: a tenth of the log-ratio is enough. The rule knows nothing of
+    verdicts, so that stopping by it favours none.
+    """
+    return (interval.high - interval.low) / 2 <= max(precision, abs(interval.median) / 10)
 
 
 def noise_floor(same_against_same: Interval) -> float:
@@ -134,20 +205,37 @@ def judge(interval: Interval, floor: float) -> Verdict:
     return "UNCLEAR"
 
 
-def compare(base: Sequence[float], other: Sequence[float], floor: float = RESOLUTION) -> Comparison:
+def interval_of(
+    base: Sequence[float], other: Sequence[float], placements: int = 1, draws: int = BOOTSTRAP_DRAWS
+) -> Interval:
+    """Median log-ratio of paired times with its interval; the arguments are those of :func:`compare`."""
+    values = log_ratios(base, other)
+    if len(values) % placements:
+        raise ValueError(f"{len(values)} pairs cannot be of {placements} placements with equally many")
+    groups = [order_free(group) for group in np.split(values, placements)]
+    return (
+        median_interval(groups[0], draws=draws) if placements == 1 else placed_interval(np.array(groups), draws=draws)
+    )
+
+
+def compare(
+    base: Sequence[float], other: Sequence[float], floor: float = RESOLUTION, placements: int = 1
+) -> Comparison:
     """Compare paired times.
 
     Args:
         base: times of the base.
-        other: times of the other provider, pair by pair.
+        other: times of the other provider, pair by pair; neighbouring pairs of a placement are in opposite order.
         floor: noise floor as a log-ratio. An A/A run is itself judged with the default, the resolution.
+        placements: in how many placements in memory they were measured, one after the other, with equally many in each.
 
     Raises:
-        ValueError: see :func:`log_ratios`.
+        ValueError: see :func:`log_ratios`; or the pairs cannot be of so many placements.
     """
-    interval = median_interval(log_ratios(base, other))
+    interval = interval_of(base, other, placements)
     return Comparison(
         pairs=len(base),
+        placements=placements,
         ratio=math.exp(interval.median),
         low=math.exp(interval.low),
         high=math.exp(interval.high),
@@ -162,19 +250,56 @@ def floor_of(same_against_same: Comparison) -> float:
     return noise_floor(Interval(*ends))
 
 
-def pairs_needed(pair_seconds: float, *, pairs: int, seconds: float, most_seconds: float, most_pairs: int) -> int:
-    """How many pairs to measure: at least ``pairs`` and ``seconds`` of them, as far as the limits permit.
+@dataclass(frozen=True)
+class Plan:
+    """How many pairs to take in one placement, an even number, and in how many placements at least."""
+
+    pairs: int
+    placements: int
+
+    @property
+    def fewest(self) -> int:
+        """Pairs in all, at least."""
+        return self.pairs * self.placements
+
+
+def plan(
+    pair_seconds: float,
+    build_seconds: float | None,
+    *,
+    pairs: int,
+    seconds: float,
+    most_seconds: float,
+    most_pairs: int,
+) -> Plan:
+    """How to spend the time: at least ``pairs`` and ``seconds`` of them, in several placements if building is quick.
+
+    Building should take no more than a third of the time. Where five placements would take more than half of it to
+    build, there is one.
 
     Args:
         pair_seconds: how long one pair takes.
+        build_seconds: how long it takes to build both works once more; ``None`` if they must stay where they are.
         pairs: least number wanted.
         seconds: least time wanted.
-        most_seconds: limit of time; it may leave fewer pairs than wanted, but never fewer than five.
+        most_seconds: limit of time, building included; it may leave fewer pairs than wanted, but never fewer than six.
         most_pairs: limit of number.
     """
     each = max(pair_seconds, 1e-9)
-    wanted = max(pairs, math.ceil(seconds / each))
-    return max(FEWEST_PAIRS, min(wanted, max(most_pairs, pairs), math.floor(most_seconds / each)))
+    wanted = min(max(pairs, math.ceil(seconds / each)), max(most_pairs, pairs))
+    if build_seconds is None or FEWEST_PLACEMENTS * build_seconds > most_seconds / 2:
+        return Plan(_even(max(FEWEST_PAIRS, min(wanted, math.floor(most_seconds / each)))), 1)
+    share = max(wanted / USUAL_PLACEMENTS, 2 * build_seconds / each)
+    affordable = most_seconds / (build_seconds + share * each)
+    if affordable * share < wanted:
+        share = max(share, wanted / FEWEST_PLACEMENTS)
+    share = min(share, (most_seconds / FEWEST_PLACEMENTS - build_seconds) / each)
+    count = max(2, _even(share))
+    return Plan(count, max(FEWEST_PLACEMENTS, min(math.ceil(wanted / count), math.floor(affordable))))
+
+
+def _even(number: float) -> int:
+    return 2 * math.ceil(number / 2)
 
 
 def spread(samples: Sequence[float]) -> dict[str, float]:

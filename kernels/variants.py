@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 #: Modules of this package that have a ``variants()``, in the order in which they are shown.
-MODULES = ("optim.variants",)
+MODULES = ("optim.variants", "softmax", "rms_norm", "gated_gelu", "cross_entropy")
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,8 @@ class Device:
 
     ``sm_count`` is the number of active SMs (``None`` on a CPU), ``cores`` the number of CPU cores (``None`` on a GPU).
     ``l2_bytes`` is the GPU's L2, or one CPU core's L2; ``llc_bytes`` the last-level cache. ``sources`` says for each
-    figure of the spec where it comes from.
+    figure of the spec where it comes from. ``lanes_per_sm`` (fp32), ``power_w`` (the limit in W: of the mode, or of the
+    board), ``process_nm`` and ``memory_kind`` (``hbm``, ``gddr``, ``lpddr``) serve projection; ``None``: not stated.
     """
 
     name: str
@@ -118,6 +119,10 @@ class Device:
     sources: Mapping[str, str] = field(default_factory=dict)
     cores: int | None = None
     llc_bytes: int | None = None
+    lanes_per_sm: int | None = None
+    power_w: float | None = None
+    process_nm: int | None = None
+    memory_kind: str | None = None
 
     @property
     def roof(self) -> Roof:
@@ -150,6 +155,7 @@ class Device:
             "llc_bytes": self.llc_bytes,
             "memory_bytes": self.memory_bytes,
             "unified_memory": self.unified_memory,
+            "power_w": self.power_w,
             "roof_used": used.source if used else None,
             "roofs": [roof.describe() for roof in roofs],
             "sources": dict(self.sources),
@@ -250,6 +256,10 @@ def build_device(
         spec=spec,
         sources=file.sources,
         llc_bytes=file.l2_bytes,
+        lanes_per_sm=file.lanes_per_sm,
+        power_w=(mode.power_w if mode else None) or file.power_w,
+        process_nm=file.process_nm,
+        memory_kind=file.memory_kind,
     )
 
 

@@ -27,15 +27,17 @@ TEMPLATE = "template"
 GIB = 1024**3
 UNITS = ("vector", "tensor")
 DTYPES = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8")
+MEMORY_KINDS = ("hbm", "gddr", "lpddr")
 #: How a figure was obtained; all but "stated" must say ``how``.
 ORIGINS = ("stated", "derived", "measured", "assumed")
 
 
 @dataclass(frozen=True)
 class PowerMode:
-    """One power mode of a board: the caps it puts on clocks and on powered GPU clusters.
+    """One power mode of a board: the caps it puts on clocks, on powered GPU clusters and on power.
 
-    Clocks are in MHz; a TPC is a pair of SMs on every device described so far (``sms`` says how many remain).
+    Clocks are in MHz; a TPC is a pair of SMs on every device described so far (``sms`` says how many remain). ``power_w`` is
+    the budget of the whole board in W, ``None`` when it is not stated.
     """
 
     name: str
@@ -44,6 +46,7 @@ class PowerMode:
     tpcs: int
     sms: int
     emc_mhz: float
+    power_w: float | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,10 @@ class DeviceFile:
     modes: Mapping[str, PowerMode]
     match: MatchRule
     sources: Mapping[str, str]
+    lanes_per_sm: int | None = None
+    power_w: float | None = None
+    process_nm: int | None = None
+    memory_kind: str | None = None
 
 
 def user_folder() -> Path:
@@ -156,6 +163,9 @@ def _parse(root: _Table, path: Path) -> DeviceFile:
     launch_floor_us = figure(figures, "launch_floor_us")
     gpu_mhz = figure(figures, "gpu_mhz") if "gpu_mhz" in figures else None
     emc_mhz = figure(figures, "emc_mhz") if "emc_mhz" in figures else None
+    power_w = figure(figures, "power_w") if "power_w" in figures else None
+    process_nm = _whole(root, "figures.process_nm", figure(figures, "process_nm")) if "process_nm" in figures else None
+    lanes = _whole(root, "figures.lanes_per_sm", figure(figures, "lanes_per_sm")) if "lanes_per_sm" in figures else None
 
     peaks: dict[str, dict[str, PeakFigure]] = {}
     for unit in root.child("peaks").names(UNITS):
@@ -188,6 +198,10 @@ def _parse(root: _Table, path: Path) -> DeviceFile:
         modes=modes,
         match=_match_rule(root),
         sources=noted,
+        lanes_per_sm=lanes,
+        power_w=power_w,
+        process_nm=process_nm,
+        memory_kind=root.choice("memory_kind", MEMORY_KINDS) if "memory_kind" in root else None,
     )
 
 
@@ -209,7 +223,8 @@ def _modes(
         if sms > sm_count:
             raise DeviceError(f"device file {entry.path}: {entry.where}.sms is {sms}, the device has {sm_count}")
         mode_id = _whole(root, f"{entry.where}.id", entry.number("id", minimum=0))
-        modes[name] = PowerMode(name, mode_id, entry.number("gpu_mhz"), tpcs, sms, entry.number("emc_mhz"))
+        power_w = entry.number("power_w") if "power_w" in entry else None
+        modes[name] = PowerMode(name, mode_id, entry.number("gpu_mhz"), tpcs, sms, entry.number("emc_mhz"), power_w)
     if default not in modes:
         raise DeviceError(f"device file {root.path}: power_modes.default is {default!r}, none of {list(modes)}")
     return modes, default

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import RunError
 from . import ab_view, figures
 from .html import page
-from .text import UNKNOWN, binary_bytes, clean, count, duration, known, number, percent
+from .text import UNKNOWN, binary_bytes, clean, duration, known, number, percent
 
 SCRIPTS = ("dom.js", "format.js", "roofline.js", "ab_figures.js", "ab.js")
 STYLES = ("report.css", "ab.css")
@@ -69,7 +69,7 @@ def _problem(problem: Mapping[str, Any], device: Mapping[str, Any]) -> dict[str,
     return {
         "name": problem["name"],
         "title": problem["title"],
-        "size": f"{count(problem['parameters'])} parameters in {count(problem['tensors'])} tensors",
+        "size": ab_view.size_text(problem),
         "noise": ab_view.noise_text(problem),
         "floor": ab_view.floor_ratio(problem),
         "intervals": _intervals(problem),
@@ -111,7 +111,7 @@ def _table(problem: Mapping[str, Any]) -> dict[str, Any]:
     entries = ab_view.listed(problem)
     energies = [ab_view.energy_text(entry) for entry in entries]
     rows = [_row(entry) for entry in entries]
-    heads = list(_HEADS)
+    heads = [head.replace("parameter", ab_view.item(problem)) for head in _HEADS]
     if any(energies):
         heads.append("#energy")
         rows = [[*row, energy or UNKNOWN] for row, energy in zip(rows, energies)]

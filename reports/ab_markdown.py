@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import ab_view
-from .text import UNKNOWN, binary_bytes, clean, count, duration, known, number, percent
+from .text import UNKNOWN, binary_bytes, clean, duration, known, number, percent
 
 _HEADS = (
     "provider", "verdict", "ratio (95 % interval)", "time", "GB/s", "of the roof", "bytes/parameter", "passes",
@@ -25,10 +25,9 @@ def to_markdown(result: Mapping[str, Any]) -> str:
 
 def _problem(problem: Mapping[str, Any]) -> list[str]:
     energy = any(ab_view.energy_text(entry) for entry in ab_view.timed(problem))
-    heads = (*_HEADS, "energy") if energy else _HEADS
+    heads = [head.replace("parameter", ab_view.item(problem)) for head in (*_HEADS, *(["energy"] if energy else []))]
     lines = [
-        f"**{clean(problem['title'])}**: {count(problem['parameters'])} parameters in {count(problem['tensors'])} "
-        f"tensors. {ab_view.noise_text(problem)}.",
+        f"**{clean(problem['title'])}**: {ab_view.size_text(problem)}. {ab_view.noise_text(problem)}.",
         "",
         _row(heads),
         _row(["---", "---", *["---:"] * (len(heads) - 2)]),

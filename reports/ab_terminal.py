@@ -12,12 +12,15 @@ from rich.text import Text
 
 from . import ab_view
 from .rich_parts import ascii_only, facts, heading, plain_table, roof_text
-from .text import UNKNOWN, binary_bytes, clean, count, duration, known, number, shorten
+from .text import UNKNOWN, binary_bytes, clean, duration, known, number, shorten
 
 #: From this width on, everything has its column.
 WIDE = 116
 #: Characters of a provider's name, in wide and narrow tables.
 LONGEST_NAME, SHORTER_NAME = 24, 18
+
+#: Short names in the heads of narrow columns.
+_SHORT = {"parameter": "param", "element": "elem"}
 
 VERDICT_STYLES = {
     "FASTER": "bold green",
@@ -65,8 +68,7 @@ def _answer(result: Mapping[str, Any]) -> RenderableType:
 
 
 def _problem(problem: Mapping[str, Any], console: Console) -> RenderableType:
-    size = f"{count(problem['parameters'])} parameters in {count(problem['tensors'])} tensors"
-    lines: list[RenderableType] = [heading(problem["name"], f"{problem['title']}; {size}")]
+    lines: list[RenderableType] = [heading(problem["name"], f"{problem['title']}; {ab_view.size_text(problem)}")]
     lines.append(Text(ab_view.noise_text(problem), style="dim"))
     lines += [Text(""), _table(problem, console)]
     if ab_view.parts(problem):
@@ -84,12 +86,13 @@ def _table(problem: Mapping[str, Any], console: Console) -> RenderableType:
     columns = ["provider", "verdict", "ratio (95 %)", "time"]
     columns += ["wall"] if both else []
     columns += ["GB/s"] if wide else []
-    columns += ["roof", "B/param"]
+    per_item = f"B/{_SHORT.get(ab_view.item(problem), ab_view.item(problem))}"
+    columns += ["roof", per_item]
     columns += ["error", "memory"] if wide else []
     columns += ["energy"] if energy and wide else []
     table = plain_table(*columns, right=[name for name in columns if name not in ("provider", "verdict")])
     for entry in ab_view.listed(problem):
-        table.add_row(*_cells(entry, columns, LONGEST_NAME if wide else SHORTER_NAME))
+        table.add_row(*_cells(entry, columns, per_item, LONGEST_NAME if wide else SHORTER_NAME))
     if console.width < 100:
         table.padding = (0, 1, 0, 0)
     if ascii_only(console):
@@ -97,7 +100,7 @@ def _table(problem: Mapping[str, Any], console: Console) -> RenderableType:
     return table
 
 
-def _cells(entry: Mapping[str, Any], columns: list[str], longest: int) -> list[Text]:
+def _cells(entry: Mapping[str, Any], columns: list[str], per_item: str, longest: int) -> list[Text]:
     verdict = ab_view.verdict_of(entry)
     has_times = entry["status"] in ("baseline", "measured")
     comparison = (entry.get("comparisons") or {}).get("wall") if entry["status"] == "measured" else None
@@ -110,7 +113,7 @@ def _cells(entry: Mapping[str, Any], columns: list[str], longest: int) -> list[T
         "wall": Text(duration(entry["times_us"]["wall"]["median"]) if has_times else UNKNOWN),
         "GB/s": Text(number(entry.get("gbs"))),
         "roof": roof_text(entry.get("roof_fraction")),
-        "B/param": Text(number(entry.get("bytes_per_parameter"))),
+        per_item: Text(number(entry.get("bytes_per_parameter"))),
         "error": Text(f"{entry['error']:.1e}" if known(entry.get("error")) else UNKNOWN),
         "memory": Text(binary_bytes(entry.get("peak_bytes"))),
         "energy": Text(energy or UNKNOWN),
@@ -132,8 +135,8 @@ def _trust(result: Mapping[str, Any], console: Console) -> RenderableType:
     lines.append(
         Text(
             "ratio: base time / provider time, above 1 is faster; roof: share of the speed at which the bytes it moves "
-            f"could be moved ({ab_view.roof_text(result)}); error: largest deviation from float64 relative to the "
-            "largest update; memory: peak above parameters and gradients.",
+            f"could be moved ({ab_view.roof_text(result)}); error: {ab_view.error_measure(result)}; memory: peak above "
+            "what all providers share.",
             style="dim",
         )
     )

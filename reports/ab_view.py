@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from .text import UNKNOWN, clean, duration, number, percent
+from .text import UNKNOWN, clean, count, duration, number, percent
 
 Result = Mapping[str, Any]
 
@@ -46,6 +46,27 @@ def timed(problem: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def listed(problem: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The results that get a row: everything but providers that are not there."""
     return [entry for entry in problem["results"] if entry["status"] != "unavailable"]
+
+
+def items(problem: Mapping[str, Any]) -> str:
+    """What a problem's size counts: parameters, or the elements of an operator's tensor."""
+    return clean(problem.get("items") or "parameters")
+
+
+def item(problem: Mapping[str, Any]) -> str:
+    """One of :func:`items`."""
+    return items(problem).removesuffix("s")
+
+
+def size_text(problem: Mapping[str, Any]) -> str:
+    """How large a problem is."""
+    return f"{count(problem['parameters'])} {items(problem)} in {count(problem['tensors'])} tensors"
+
+
+def error_measure(result: Result) -> str:
+    """What the errors are, in the suite's words."""
+    measures = (entry.get("error_measure") for problem in result["problems"] for entry in problem["results"])
+    return clean(next(filter(None, measures), "deviation from the reference"))
 
 
 def main_clock(entry: Mapping[str, Any]) -> str:
@@ -93,9 +114,14 @@ def noise_text(problem: Mapping[str, Any]) -> str:
     """The A/A run in one line."""
     wall = problem["aa"]["comparisons"]["wall"]
     return (
-        f"A/A says {wall['verdict']}: {ratio_text(wall)} over {wall['pairs']} pairs; "
+        f"A/A says {wall['verdict']}: {ratio_text(wall)} over {wall['pairs']} pairs{_places(wall)}; "
         f"differences must exceed {percent(floor_ratio(problem) - 1)}"
     )
+
+
+def _places(comparison: Mapping[str, Any]) -> str:
+    placements = comparison.get("placements", 1)
+    return f" in {placements} places" if placements > 1 else ""
 
 
 def warnings(result: Result) -> list[str]:
@@ -119,6 +145,12 @@ def warnings(result: Result) -> list[str]:
             if reasons:
                 found.append(f"{problem['name']}, {entry['provider']}: the GPU was throttled ({', '.join(reasons)}).")
             pairs = entry["comparisons"]["wall"]["pairs"] if entry["status"] == "measured" else None
+            placements = entry["comparisons"]["wall"].get("placements") if entry["status"] == "measured" else None
+            if placements == 1:
+                found.append(
+                    f"{problem['name']}, {entry['provider']}: one place in memory only, since building takes so long; "
+                    "the interval does not know what another place would change."
+                )
             if pairs is not None and pairs < result["settings"]["pairs"]:
                 found.append(f"{problem['name']}, {entry['provider']}: {pairs} pairs only, for lack of time.")
     return found

@@ -117,9 +117,18 @@ def _cost(result: Mapping[str, Any]) -> Section:
         ("coding", _spread([entry["codec_s"] for entry in used]), f"codec {result['config']['codec']}, measured"),
         ("weights down", binary_bytes(median(record["down_bytes"] for record in records)), "fp32, to each client"),
         ("update up", binary_bytes(median(entry["up_bytes"] for entry in used)), "as sent by a client"),
+        *_engine_row(result),
         ("whole round", _spread([record["wall_s"] for record in records]), "on this machine, with evaluation"),
     )
     return Section("What a round costs", (Facts(rows),), lead="medians over rounds and clients")
+
+
+def _engine_row(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    seconds = result.get("engine_s")
+    if not seconds:
+        return []
+    what = "starting processes, transport and waiting" if result["engine"] == "flower" else "loading weights and data"
+    return [("engine", _spread(seconds), f"of a round: {what}; no part of G")]
 
 
 def _spread(seconds: Sequence[float]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from .rich_parts import heading, plain_table
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Accesses of the hot loop should be as wide as the hardware allows.
 WIDEST_BITS = 128
+#: Columns by which variants stand to the right of their kernel's name.
+INDENT = 2
 
 
 def rows_of(reports: Sequence[KernelReport]) -> list[dict[str, Any]]:
@@ -32,6 +35,7 @@ def render_kernels(reports: Sequence[KernelReport], console: Console) -> None:
         console.print(_table(of_arch))
         console.print()
     console.print(
+        "regs: registers of a thread; spills: bytes of a thread that fit in none; shared: bytes of a block; "
         "load and store: narrowest access of the hot loop in bits; B/param: bytes per parameter as documented, and as "
         "counted in the compiled code where that differs. – is a kernel without a hot loop.",
         style="dim",
@@ -39,21 +43,27 @@ def render_kernels(reports: Sequence[KernelReport], console: Console) -> None:
 
 
 def _table(reports: Sequence[KernelReport]) -> Any:
-    heads = ("kernel", "variant", "registers", "spills", "shared", "load", "store", "B/param")
-    table = plain_table(*heads, right=heads[2:], yielding="variant")
-    for report in reports:
-        spills = Text(count(report.spill_bytes), style="bold red" if report.spill_bytes else "")
-        table.add_row(
-            Text(clean(report.kernel), style="bold"),
-            Text(clean(report.variant)),
-            count(report.registers),
-            spills,
-            count(report.shared_bytes),
-            _width(report.load_bits),
-            _width(report.store_bits),
-            _bytes(report),
-        )
+    """A line with the name of each kernel, and below it a row for each of its variants."""
+    heads = ("kernel, variant", "regs", "spills", "shared", "load", "store", "B/param")
+    table = plain_table(*heads, right=heads[1:], stretch=heads[0])
+    for kernel in dict.fromkeys(report.kernel for report in reports):
+        table.add_row(Text(clean(kernel), style="bold"))
+        for report in reports:
+            if report.kernel == kernel:
+                table.add_row(*_cells(report))
     return table
+
+
+def _cells(report: KernelReport) -> list[Any]:
+    return [
+        Padding(Text(clean(report.variant) or "the only one"), (0, 0, 0, INDENT)),
+        count(report.registers),
+        Text(count(report.spill_bytes), style="bold red" if report.spill_bytes else ""),
+        count(report.shared_bytes),
+        _width(report.load_bits),
+        _width(report.store_bits),
+        _bytes(report),
+    ]
 
 
 def _width(bits: int | None) -> Text:

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import DeviceError, OutOfMemoryError, UsageError, WorkloadError
+from ..errors import DeviceError, OutOfMemoryError, WorkloadError
 from .client_config import ClientConfig
-from .huggingface import LoadedModel, load_model, resolve_model
+from .huggingface import LoadedModel, check_positions, load_model, resolve_model
 from .lora import add_lora
 from .memory import available_bytes, fixed_bytes, is_out_of_memory, shares_system_memory
 from .optimizers import optimizer_spec
 from .precision import Precision
-from .samsum import load_dataset
+from .samsum import Dataset, load_dataset
 from .step import SMALLER_STATE, ClientStep, ParameterInfo, StepResult
 
 __all__ = ["ClientConfig", "ClientStep", "ParameterInfo", "StepResult", "build_client_step"]
@@ -61,15 +61,8 @@ def build_client_step(config: ClientConfig, *, check_memory: bool = True) -> Cli
 def _build(config: ClientConfig, check_memory: bool) -> ClientStep:
     if check_memory:
         _check_fixed_memory(config)
-    loaded = _load(config, config.device)
-    dataset = load_dataset(
-        loaded.model.config,
-        path=config.data,
-        dialogues=config.dialogues,
-        seed=config.seed,
-        tokenizer_location=loaded.tokenizer_location,
-    ).shard(config.client, config.clients, config.seed)
-    step = ClientStep(config, loaded, dataset)
+    loaded = load_for_training(config, config.device)
+    step = ClientStep(config, loaded, client_data(config, loaded))
     if check_memory and (config.device == "cpu" or shares_system_memory(config.device)):
         _check_activations(step)
     return step
@@ -89,11 +82,36 @@ def _check_device(device: str) -> None:
         raise DeviceError(f"there is no {device}: this machine has {torch.cuda.device_count()} CUDA device(s)")
 
 
-def _load(config: ClientConfig, device: str) -> LoadedModel:
+def client_data(config: ClientConfig, loaded: LoadedModel) -> Dataset:
+    """The examples of the configured client.
+
+    Raises:
+        WorkloadError: the data cannot be used.
+    """
+    return load_dataset(
+        loaded.model.config,
+        path=config.data,
+        dialogues=config.dialogues,
+        seed=config.seed,
+        tokenizer_location=loaded.tokenizer_location,
+    ).shard(config.client, config.clients, config.seed)
+
+
+def load_for_training(config: ClientConfig, device: str, **options: Any) -> LoadedModel:
+    """The configured model on ``device``, with its adapters and checkpoints, in training mode.
+
+    Args:
+        config: what to build.
+        device: where; ``"meta"`` for shapes only.
+        **options: passed on to :func:`~.huggingface.load_model`.
+
+    Raises:
+        WorkloadError: the model cannot be used here.
+    """
     loaded = load_model(
-        config.model, attention=config.attention, seed=config.seed, device=device, dropout=config.dropout
+        config.model, attention=config.attention, seed=config.seed, device=device, dropout=config.dropout, **options
     )
-    _check_lengths(config, loaded)
+    check_positions(loaded, config.source_length + (config.target_length if loaded.causal else 0))
     if not loaded.causal and not hasattr(loaded.model, "prepare_decoder_input_ids_from_labels"):
         raise WorkloadError(
             f"{type(loaded.model).__name__} cannot make decoder inputs from labels, so it cannot be run"
@@ -104,6 +122,10 @@ def _load(config: ClientConfig, device: str) -> LoadedModel:
         add_lora(loaded.model, config.lora_rank, config.seed)
     if config.checkpointing:
         _enable_checkpointing(loaded.model)
+    if config.fused:
+        from ..kernels.patch import fuse
+
+        fuse(loaded.model)
     loaded.model.train()
     return loaded
 
@@ -118,23 +140,11 @@ def _enable_checkpointing(model: Any) -> None:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=settings)
 
 
-def _check_lengths(config: ClientConfig, loaded: LoadedModel) -> None:
-    positions = getattr(loaded.model.config, "max_position_embeddings", None)
-    if not isinstance(positions, int):
-        return  # relative positions, as in T5, have no limit
-    longest = config.source_length + config.target_length if loaded.causal else config.source_length
-    if longest > positions:
-        raise UsageError(
-            f"{loaded.source.title} has {positions} positions and a sequence would take {longest}; "
-            "lower source_length or target_length"
-        )
-
-
 def _check_fixed_memory(config: ClientConfig) -> None:
     """Refuse a model whose weights, gradients and optimizer states alone are too much."""
     if resolve_model(config.model).weights:
         return  # the shapes are known only once it is loaded
-    model = _load(config, "meta").model
+    model = load_for_training(config, "meta").model
     weight_bytes = Precision(config.precision, config.device).weights.itemsize
     needed = fixed_bytes(model, weight_bytes, optimizer_spec(config.optimizer).states)
     available = available_bytes(config.device)

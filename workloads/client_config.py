@@ -43,6 +43,9 @@ class ClientConfig:
         attention: ``"eager"`` or ``"sdpa"``.
         gradient_accumulation: micro-batches of one optimizer step.
         checkpointing: recompute activations in the backward pass.
+        fused: compute with edgeroof's fused operators, see :func:`edgeroof.kernels.patch.fuse`; T5 only.
+        chunked_loss: with ``fused``, take output projection and loss together, in chunks, so that the logits are never
+            there as a whole; the projection then counts as loss.
         clip_norm: largest norm of the gradient; None does not clip.
         dropout: replaces the model's dropout rates; None keeps them.
         data: file with SAMSum dialogues; None generates their like.
@@ -71,6 +74,8 @@ class ClientConfig:
     attention: str = "sdpa"
     gradient_accumulation: int = 1
     checkpointing: bool = False
+    fused: bool = False
+    chunked_loss: bool = False
     clip_norm: float | None = None
     dropout: float | None = None
     data: str | None = None
@@ -92,6 +97,8 @@ class ClientConfig:
         _check_choice("precision", self.precision, tuple(PRECISIONS))
         _check_choice("attention", self.attention, ATTENTIONS)
         optimizer_spec(self.optimizer)
+        if self.chunked_loss and not self.fused:
+            raise UsageError("chunked_loss is a fused operator; it needs fused as well")
         self._check_numbers()
         self._check_device()
 

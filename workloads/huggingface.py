@@ -16,12 +16,12 @@ import contextlib
 import difflib
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import OutOfMemoryError, UsageError, WorkloadError
+from ..errors import EdgeroofError, OutOfMemoryError, UsageError, WorkloadError
 from .flan_t5 import SIZES, build_flan_t5, shipped_config
 
 #: Model types whose embeddings transformers 5 ties whatever their configuration says.
@@ -104,7 +104,15 @@ def resolve_model(name: str) -> ModelSource:
 
 
 def load_model(
-    name: str, *, attention: str = "sdpa", seed: int = 0, device: str = "cpu", dropout: float | None = None
+    name: str,
+    *,
+    attention: str = "sdpa",
+    seed: int = 0,
+    device: str = "cpu",
+    dropout: float | None = None,
+    random_weights: bool = False,
+    head: Callable[[Any], Any] | None = None,
+    experts: str | None = None,
 ) -> LoadedModel:
     """Build or load a model in fp32, ready to be trained on ``device``.
 
@@ -114,6 +122,10 @@ def load_model(
         seed: seed of random weights.
         device: such as ``"cpu"`` or ``"cuda:0"``; ``"meta"`` gives shapes without memory (random weights only).
         dropout: replaces every dropout rate of the configuration; None keeps them.
+        random_weights: use the shape only, also where there are real weights.
+        head: given the configuration, the class to build; by default that of a language model with its loss.
+        experts: how a mixture of experts runs them, such as ``"eager"`` for one after the other; None leaves it to
+            transformers. Releases without the choice run them one after the other.
 
     Raises:
         UsageError: unknown name.
@@ -121,20 +133,39 @@ def load_model(
             that this model does not have in this release of transformers.
     """
     source = resolve_model(name)
+    if random_weights:
+        source = replace(source, weights=False)
     config, untied = _read_config(source)
     for field in _DROPOUT_FIELDS if dropout is not None else ():
         if hasattr(config, field):
             setattr(config, field, dropout)
     config.use_cache = False  # a training step has no use for keys and values of earlier steps
+    if experts and hasattr(config, "_experts_implementation"):
+        config._experts_implementation = experts
     causal = not config.is_encoder_decoder
     with _explained(source, attention), _quiet():
+        model_class = head(config) if head else _auto_class(causal)
         if source.weights:
-            model = _load_weights(source, config, causal, attention).to(device)
+            model = _load_weights(source, config, model_class, attention).to(device)
             description = f"weights from {source.location}"
         else:
-            model = _build_random(config, causal, untied, attention, seed, device)
+            model = _build_random(config, model_class, untied, attention, seed, device)
             description = f"random weights, seed {seed}"
     return LoadedModel(model, source, description, causal)
+
+
+def check_positions(loaded: LoadedModel, length: int) -> None:
+    """See that a sequence of ``length`` tokens has positions in the model.
+
+    Raises:
+        UsageError: it has not.
+    """
+    positions = getattr(loaded.model.config, "max_position_embeddings", None)
+    if isinstance(positions, int) and length > positions:  # relative positions, as in T5, have no limit
+        raise UsageError(
+            f"{loaded.source.title} has {positions} positions and a sequence would take {length}; "
+            "lower source_length or target_length"
+        )
 
 
 def _resolve_folder(path: Path) -> ModelSource:
@@ -188,23 +219,28 @@ def _read_json(source: ModelSource) -> dict[str, Any]:
     return raw
 
 
-def _build_random(config: Any, causal: bool, untied: bool, attention: str, seed: int, device: str) -> Any:
-    if untied and config.model_type in _T5_TYPES:
+def _build_random(config: Any, model_class: Any, untied: bool, attention: str, seed: int, device: str) -> Any:
+    if untied and config.model_type in _T5_TYPES and _is_seq2seq_lm(model_class):
         return build_flan_t5(config, attention=attention, seed=seed, device=device)
     import torch
 
     target = torch.device(device)
     with torch.random.fork_rng(devices=[target] if target.type == "cuda" else []), target:
         torch.manual_seed(seed)
-        return _auto_class(causal).from_config(config, attn_implementation=attention)
+        build = model_class.from_config if hasattr(model_class, "from_config") else model_class._from_config
+        return build(config, attn_implementation=attention)
 
 
-def _load_weights(source: ModelSource, config: Any, causal: bool, attention: str) -> Any:
+def _is_seq2seq_lm(model_class: Any) -> bool:
+    return "Seq2SeqLM" in model_class.__name__ or model_class.__name__.endswith("ForConditionalGeneration")
+
+
+def _load_weights(source: ModelSource, config: Any, model_class: Any, attention: str) -> Any:
     import torch
     import transformers
 
     dtype = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
-    model, info = _auto_class(causal).from_pretrained(
+    model, info = model_class.from_pretrained(
         source.location,
         config=config,
         attn_implementation=attention,
@@ -230,7 +266,7 @@ def _explained(source: ModelSource, attention: str) -> Iterator[None]:
     """Turn whatever transformers raises into one line that says what to do."""
     try:
         yield
-    except WorkloadError:
+    except EdgeroofError:
         raise
     except Exception as error:  # OSError, ValueError, ImportError, SafetensorError, RuntimeError, HTTP errors...
         reason = _first_line(error)

@@ -113,6 +113,11 @@ def build_optimizer(
     return spec.build(parameters, settings)
 
 
+def _foreach_by_default(device: str) -> bool | None:
+    """What torch chooses; said aloud on CUDA, because a dry run's fake parameters pass for CPU tensors."""
+    return None if device == "cpu" else True
+
+
 def _adamw(
     parameters: list[torch.nn.Parameter],
     settings: OptimizerSettings,
@@ -129,7 +134,7 @@ def _adamw(
 
 @register_optimizer("adamw", "AdamW as torch chooses it: foreach on CUDA, one tensor at a time on CPU", states=2)
 def _adamw_default(parameters: list[torch.nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:
-    return _adamw(parameters, settings)
+    return _adamw(parameters, settings, foreach=_foreach_by_default(settings.device))
 
 
 @register_optimizer("adamw-loop", "torch AdamW, a dozen ops per tensor", states=2)
@@ -164,14 +169,25 @@ def _adafactor(parameters: list[torch.nn.Parameter], settings: OptimizerSettings
 def _sgd(parameters: list[torch.nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:
     import torch
 
-    return torch.optim.SGD(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(
+        parameters,
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        foreach=_foreach_by_default(settings.device),
+    )
 
 
 @register_optimizer("sgd-momentum", "torch SGD with momentum 0.9, as torch chooses it", states=1)
 def _sgd_momentum(parameters: list[torch.nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:
     import torch
 
-    return torch.optim.SGD(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, momentum=0.9)
+    return torch.optim.SGD(
+        parameters,
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        momentum=0.9,
+        foreach=_foreach_by_default(settings.device),
+    )
 
 
 def _fused_adamw(

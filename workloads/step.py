@@ -11,7 +11,7 @@ from ..profiler.phases import phase
 from .batches import TOKEN_DEFINITION, Collator, HostBatch, StepBatch, plan_steps
 from .client_config import PRECISIONS, ClientConfig
 from .huggingface import LoadedModel
-from .losses import causal_loss, seq2seq_loss
+from .losses import causal_loss, chunked_seq2seq_loss, decoder_states, fused_seq2seq_loss, seq2seq_loss
 from .memory import available_bytes, fitting_batch, is_out_of_memory, saved_bytes
 from .optimizers import OptimizerSettings, build_optimizer, optimizer_spec
 from .precision import Precision
@@ -71,21 +71,24 @@ class ClientStep:
         optimizer: over the trainable parameters.
         batches: the batches of the client's local training, for :meth:`run`, in any order and any number of times.
         dataset: the client's examples.
+        scaler: of the loss, for fp16; None otherwise.
     """
 
-    def __init__(self, config: ClientConfig, loaded: LoadedModel, dataset: Dataset) -> None:
+    def __init__(
+        self, config: ClientConfig, loaded: LoadedModel, dataset: Dataset, precision: Precision | None = None
+    ) -> None:
         self.config = config
         self.model = loaded.model
         self.dataset = dataset
         self.batches = plan_steps(
             dataset, config.micro_batch, config.gradient_accumulation, config.local_epochs, config.seed, config.steps
         )
-        self.precision = Precision(config.precision, config.device)
+        self.precision = precision or Precision(config.precision, config.device)
         self._loaded = loaded
         self._trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         settings = OptimizerSettings(config.learning_rate, config.weight_decay, config.device)
         self.optimizer = build_optimizer(config.optimizer, self._trainable, settings)
-        self._scaler = self.precision.scaler()
+        self.scaler = self.precision.scaler()
         self._collate = _collator(config, loaded)
 
     def run(self, batch: StepBatch) -> StepResult:
@@ -142,6 +145,8 @@ class ClientStep:
             "clip_norm": config.clip_norm,
             "attention": config.attention,
             "checkpointing": config.checkpointing,
+            "fused": config.fused,
+            "chunked_loss": config.chunked_loss,
             "lora_rank": config.lora_rank,
             "dropout": config.dropout,
             "data": self.dataset.description,
@@ -176,7 +181,7 @@ class ClientStep:
             with phase("backward"):
                 # Micro-batches count by their target tokens, so that accumulation equals one large batch.
                 weighted = loss * (host.loss_tokens / loss_tokens) if len(batch) > 1 else loss
-                (self._scaler.scale(weighted) if self._scaler else weighted).backward()
+                (self.scaler.scale(weighted) if self.scaler else weighted).backward()
             losses.append(weighted.detach())
             hosts.append(host)
         with phase("optimizer"):
@@ -198,26 +203,37 @@ class ClientStep:
 
     def _forward_loss(self, inputs: Inputs) -> torch.Tensor:
         with phase("forward"), self.precision.autocast():
-            logits = self._logits(inputs)
+            output = self._output(inputs)
         with phase("loss"), self.precision.autocast():
-            return causal_loss(logits, inputs.labels) if self._loaded.causal else seq2seq_loss(logits, inputs.labels)
+            return self._loss(output, inputs.labels)
 
-    def _logits(self, inputs: Inputs) -> torch.Tensor:
+    def _output(self, inputs: Inputs) -> torch.Tensor:
+        """Logits, or what they are made of where the loss is taken in chunks."""
         arguments = {"input_ids": inputs.input_ids, "attention_mask": inputs.attention_mask}
         if not self._loaded.causal:
             arguments["decoder_input_ids"] = self.model.prepare_decoder_input_ids_from_labels(labels=inputs.labels)
+        if self.config.chunked_loss:
+            return decoder_states(self.model, **arguments)
         return self.model(**arguments, use_cache=False).logits
+
+    def _loss(self, output: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        if self._loaded.causal:
+            return causal_loss(output, labels)
+        if self.config.chunked_loss:
+            return chunked_seq2seq_loss(self.model, output, labels)
+        return fused_seq2seq_loss(output, labels) if self.config.fused else seq2seq_loss(output, labels)
 
     def _update(self) -> None:
         import torch
 
         if self.config.clip_norm is not None:
-            if self._scaler:
-                self._scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self._trainable, self.config.clip_norm)
-        if self._scaler:
-            self._scaler.step(self.optimizer)
-            self._scaler.update()
+            if self.scaler:
+                self.scaler.unscale_(self.optimizer)
+            # foreach is torch's own choice; said aloud because it would choose otherwise for fake tensors
+            torch.nn.utils.clip_grad_norm_(self._trainable, self.config.clip_norm, foreach=True)
+        if self.scaler:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
         else:
             self.optimizer.step()
 

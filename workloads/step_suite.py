@@ -1,6 +1,7 @@
 """The suite ``step``: a whole client step with one optimizer against another, and the optimizer phase by itself.
 
-All optimizers train one and the same model on the same batch; only the optimizer is exchanged between calls.
+All optimizers train one and the same model on the same batch; only the optimizer is exchanged between calls. Providers
+with a plus exchange the form of the model as well, see :mod:`.step_models`; their weights are still the same.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from ..profiler.timing import CudaClock, HostClock, StepTimer
 from .client import build_client_step
 from .client_config import ClientConfig
 from .optimizers import OptimizerSettings, build_optimizer, optimizer_names, optimizer_spec
+from .step_models import FORMS, check_form, form_providers, form_unavailable, step_with
 
 LORA_RANK = 8
 #: Examples and tokens of a step where none are given: a CPU's is short, so that thirty pairs take half a minute.
@@ -37,6 +39,11 @@ DEFAULTS = {
 }
 #: What the registry calls edgeroof's own optimizers begins with this.
 OURS = "fused-"
+#: Forms of the model that are compared when none are named; compiling takes minutes on a CPU.
+_DEFAULT_FORMS = {
+    "cpu": ("adamw+fused-model",),
+    "cuda": ("adamw+fused-model", "adamw+compiled-model", "adamw+eager-attention", "fused-adamw+fused-model"),
+}
 
 
 @dataclass(frozen=True)
@@ -75,17 +82,18 @@ def step_suite(*, precision: str = "fp32", clip_norm: float | None = None, kind:
     return Suite(
         name="step",
         operation=f"one client step of {config.micro_batch} × {tokens} tokens in {precision}",
-        providers=tuple(map(_provider, optimizer_names())),
+        providers=(*map(_provider, optimizer_names()), *(_form_provider(*names) for names in form_providers())),
         problems=_problems(config),
         defaults={"cpu": ("small",), "cuda": ("small", "base")},
         quick={"cpu": ("lora-small",), "cuda": ("lora-small", "small")},
         baseline="adamw",
         inputs=_inputs,
         check=_check,
-        default_providers=("adamw-fused", *ours),
+        default_providers=("adamw-fused", *ours, *_DEFAULT_FORMS[kind]),
         notes=(
             "All optimizers train the same model in turn; 'rest' is the step without its optimizer phase.",
             "Each optimizer alone is checked against float64; training curves are not compared here.",
+            "Names with a plus: the same weights in another form of the model; two layers of it are checked.",
         ),
     )
 
@@ -143,6 +151,7 @@ class TimedStep:
         self._timer = StepTimer(self._clock())
         with listening(self._timer), self._timer.step():
             self._inputs.step.run(self._inputs.batch)
+        self._inputs.step.optimizer = None  # whoever lets go of this object lets go of the optimizer's states
 
     def parts(self) -> Mapping[str, float]:
         """The optimizer phase and the rest of the last step in µs, by the device's clock."""
@@ -183,7 +192,22 @@ def _without_reference(name: str) -> str | None:
     return None if reference_of(name) else f"there is no float64 reference to check {name} against"
 
 
+def _form_provider(name: str, optimizer: str, form: str) -> Provider:
+    def build(problem: StepProblem, inputs: StepInputs) -> Work:
+        return _provider(optimizer).build(problem, StepInputs(step_with(inputs.step, form), inputs.batch))
+
+    def unavailable(problem: StepProblem, device: str) -> str | None:
+        return optimizer_spec(optimizer).unavailable(device) or form_unavailable(form, problem.config.precision, device)
+
+    description = f"{optimizer_spec(optimizer).description}; {FORMS[form][0]}"
+    compiles = ("cpu", "cuda") if form == "compiled-model" else ()
+    return Provider(name, description, build, unavailable, judged=form == "fused-model", build_once=compiles)
+
+
 def _check(provider: Provider, problem: StepProblem, device: str, seed: int) -> Check:
+    _, _, form = provider.name.partition("+")
+    if form:
+        return check_form(form, problem.config.model, problem.config.precision, device, seed)
     reference = reference_of(provider.name)
     assert reference is not None
     tensors = OptimizerProblem("check", "check", problem.parameters, problem.tensors, problem.dtype)

@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from . import adafactor_geometry as geo
-from . import ops
+from . import columns, ops
 from .adafactor_torch import AdafactorHyper, adafactor_step
 from .errors import OptimizerUsageError
 from .formats import adafactor_bytes_per_parameter
-from .options import BACKENDS
-from .plan import Plan, divide
-from .pointers import reject_unusable
-from .state_dicts import keep_state_types
+from .fused import FusedOptimizer
+from .gradient_factor import gradient_factor
+from .options import StepOptions
+from .plan import Plan
+from .pointers import Member, reject_unusable
 
 if TYPE_CHECKING:
     from .adafactor_triton import AdafactorEngine
+    from .engine import Scaling
 
 
-class FusedAdafactor(Optimizer):
+class FusedAdafactor(FusedOptimizer["AdafactorEngine"]):
     """Adafactor with the numerics of ``transformers.optimization.Adafactor`` and its arguments.
 
     On CUDA with Triton a step is six launches per parameter dtype over all tensors, whatever their number; steps are
     counted on the device, so a step can be captured in a CUDA graph (run one before). Elsewhere torch ops work on
     stretches that fit in the cache. States have transformers' names and shapes and load both ways.
 
-    Bytes per parameter and step: three reads of the gradient, one read and one write of the parameter; see
-    :meth:`bytes_per_parameter`.
+    Bytes per parameter and step: three reads of the gradient (four with clipping), one read and one write of the
+    parameter; see :meth:`bytes_per_parameter`.
 
     Args:
         params: parameters or parameter groups.
@@ -45,6 +46,9 @@ class FusedAdafactor(Optimizer):
         scale_parameter: multiply the learning rate by the root mean square of the parameter.
         relative_step: compute the learning rate from the step count.
         warmup_init: start the relative steps at 1e-6.
+        max_grad_norm: clip gradients to this total norm as part of the step, as ``clip_grad_norm_`` would before
+            it. The gradients themselves are not rewritten. :attr:`grad_norm` holds the norm.
+        skip_nonfinite: when the total norm is not finite, change nothing, as GradScaler does.
         backend: ``"auto"``, ``"triton"`` or ``"torch"``.
 
     Raises:
@@ -64,6 +68,8 @@ class FusedAdafactor(Optimizer):
         relative_step: bool = True,
         warmup_init: bool = False,
         *,
+        max_grad_norm: float | None = None,
+        skip_nonfinite: bool = False,
         backend: str = "auto",
     ) -> None:
         if lr is not None and relative_step:
@@ -72,78 +78,63 @@ class FusedAdafactor(Optimizer):
             raise OptimizerUsageError("relative_step=False needs a learning rate lr")
         if warmup_init and not relative_step:
             raise OptimizerUsageError("warmup_init=True needs relative_step=True")
-        if backend not in BACKENDS:
-            raise OptimizerUsageError(f"unknown backend {backend!r}; it can be {', '.join(BACKENDS)}")
-        self.backend = backend
-        self._plan: Plan[AdafactorEngine] | None = None
         defaults = {
             "lr": lr, "eps": eps, "clip_threshold": clip_threshold, "decay_rate": decay_rate, "beta1": beta1,
             "weight_decay": weight_decay, "scale_parameter": scale_parameter, "relative_step": relative_step,
             "warmup_init": warmup_init,
         }  # fmt: skip
-        super().__init__(params, defaults)
+        super().__init__(params, defaults, StepOptions(max_grad_norm, skip_nonfinite, backend))
 
     @staticmethod
     def bytes_per_parameter(
-        param_dtype: str = "fp32", *, scale_parameter: bool = True, first_moment: bool = False
+        param_dtype: str = "fp32", *, scale_parameter: bool = True, first_moment: bool = False, clip: bool = False
     ) -> float:
         """Bytes per parameter and step on CUDA; see :func:`.formats.adafactor_bytes_per_parameter`."""
-        return adafactor_bytes_per_parameter(param_dtype, scale_parameter=scale_parameter, first_moment=first_moment)
+        return adafactor_bytes_per_parameter(
+            param_dtype, scale_parameter=scale_parameter, first_moment=first_moment, clip=clip
+        )
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """Make one step.
+    def _make_engine(self, buckets: list[list[Member]]) -> AdafactorEngine:
+        from .adafactor_triton import AdafactorBucket, AdafactorEngine
 
-        Args:
-            closure: re-evaluates the model and returns the loss.
+        averaged = [group["beta1"] is not None for group in self.param_groups]
+        made = [AdafactorBucket(members, self.state, averaged) for members in buckets]
+        return AdafactorEngine(made, self._hyper_table())
 
-        Returns:
-            The closure's loss, or None.
+    def _step_engine(self, engine: AdafactorEngine, scaling: Scaling) -> None:
+        scale = any(group["scale_parameter"] for group in self.param_groups)
+        engine.step(self._hyper_table(), scale, scaling, self.options)
 
-        Raises:
-            OptimizerError: a gradient is sparse, or a graph capture began before the first step.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        plan = self._current_plan()
-        if plan.engine is not None:
-            scale = any(group["scale_parameter"] for group in self.param_groups)
-            plan.engine.step(hyper_table(self.param_groups), scale)
+    def _hyper_table(self) -> np.ndarray:
+        return hyper_table(self.param_groups, self.options)
+
+    def _step_on_torch(self, plan: Plan[AdafactorEngine], scaling: Scaling) -> None:
+        batches = []
         for row, numbered in plan.fallback:
             params = [param for _, param in numbered if param.grad is not None]
-            if params:
-                self._step_on_torch(params, AdafactorHyper.of(self.param_groups[row]))
-        return loss
-
-    def _current_plan(self) -> Plan[AdafactorEngine]:
-        plan = self._plan
-        if plan is not None and plan.is_current(self):
-            return plan
-        plan = self._plan = divide(self, self.backend)
-        if plan.buckets:
-            from .adafactor_triton import AdafactorBucket, AdafactorEngine
-
-            averaged = [group["beta1"] is not None for group in self.param_groups]
-            made = [AdafactorBucket(members, self.state, averaged) for members in plan.buckets.values()]
-            plan.engine = AdafactorEngine(made, hyper_table(self.param_groups))
-            plan.engine.refresh()
-        return plan
-
-    def _step_on_torch(self, params: list[Tensor], hyper: AdafactorHyper) -> None:
-        reject_unusable(params)
-        states = [self._state_of(param, hyper) for param in params]
+            reject_unusable(params)
+            hyper = AdafactorHyper.of(self.param_groups[row])
+            batches.append((hyper, [(param, self._state_of(param, hyper)) for param in params]))
+        everything = [pair for _, pairs in batches for pair in pairs]
+        if not everything:
+            return
+        grads = [param.grad for param, _ in everything if param.grad is not None]
 
         def launch() -> None:
-            for param, state in zip(params, states):
-                assert param.grad is not None
-                adafactor_step(param, param.grad, state, hyper)
+            factor, norm = gradient_factor(grads, *scaling, self.options)
+            self._norm = self._norm if norm is None else norm
+            if factor is None:
+                return
+            for hyper, pairs in batches:
+                for param, state in pairs:
+                    assert param.grad is not None
+                    adafactor_step(param, param.grad, state, hyper, factor)
 
         if ops.watched():
-            moments = [value for state in states for name, value in state.items() if name not in ("step", "RMS")]
-            grads = [param.grad for param in params if param.grad is not None]
-            ops.fused_adafactor(params, grads, moments, hyper.scale_parameter, launch)
+            moments = [value for _, state in everything for name, value in state.items() if name not in ("step", "RMS")]
+            scaled = any(hyper.scale_parameter for hyper, _ in batches)
+            reads = 4 if self.options.takes_norm else 3
+            ops.fused_adafactor([param for param, _ in everything], grads, moments, scaled, reads, launch)
         else:
             launch()
 
@@ -166,27 +157,10 @@ class FusedAdafactor(Optimizer):
                 state[name] = torch.tensor(float(state.get(name, 0.0)))
         return state
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group; it may come in the middle of training."""
-        super().add_param_group(param_group)
-        self._plan = None
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state of this optimizer or of ``transformers.optimization.Adafactor``."""
-        super().load_state_dict(state_dict)
-        keep_state_types(self, state_dict)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "backend": self.backend}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._plan = None
-
-
-def hyper_table(groups: list[dict[str, Any]]) -> np.ndarray:
-    """Hyper-parameters as the kernels read them, one float64 row per group."""
-    table = np.zeros((len(groups), geo.HYPER_WIDTH))
+def hyper_table(groups: list[dict[str, Any]], options: StepOptions) -> np.ndarray:
+    """Hyper-parameters as the kernels read them, one float64 row per group and a last one for the optimizer."""
+    table = np.zeros((len(groups) + 1, geo.HYPER_WIDTH))
     for row, group in enumerate(groups):
         flags = geo.FLAG_SCALE_PARAMETER * bool(group["scale_parameter"])
         flags += geo.FLAG_RELATIVE_STEP * bool(group["relative_step"])
@@ -198,4 +172,5 @@ def hyper_table(groups: list[dict[str, Any]]) -> np.ndarray:
         table[row, geo.EPS_SQUARE], table[row, geo.EPS_SCALE] = group["eps"]
         table[row, geo.CLIP] = group["clip_threshold"]
         table[row, geo.FLAGS] = flags
+    table[-1, columns.MAX_NORM] = options.max_grad_norm or 0.0
     return table

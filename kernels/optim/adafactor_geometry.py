@@ -18,6 +18,7 @@ from .layout import padded
 TILE_ROWS = 64
 TILE_COLS = 128
 STRIP = 8  # rows that a program holds at once: 1024 elements
+TAIL_STRIP = 4  # the same where masks are needed, whose addresses and predicates take registers
 SEGMENT = 256  # rows or columns of factors that a program updates
 
 # Columns of the table after those that every optimizer has.
@@ -35,7 +36,7 @@ FLAG_RELATIVE_STEP = 2
 FLAG_WARMUP_INIT = 4
 
 # Coefficients (float32) of a tensor.
-APPLY, KEEP, TAKE, UPDATE, DECAY, KEEP1, TAKE1, EPS, RMS = range(9)
+APPLY, KEEP, TAKE, UPDATE, DECAY, KEEP1, TAKE1, EPS, RMS, GRAD_FACTOR = range(10)
 COEFFICIENT_WIDTH = 16
 
 

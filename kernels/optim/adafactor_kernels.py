@@ -13,6 +13,7 @@ import triton.language as tl
 
 from . import adafactor_geometry as geo
 from . import columns
+from .gradient_kernels import gradient_factor
 from .tiles import load, store
 
 PARAM = tl.constexpr(columns.PARAM)
@@ -46,6 +47,7 @@ EPS_SCALE = tl.constexpr(geo.EPS_SCALE)
 CLIP = tl.constexpr(geo.CLIP)
 FLAGS = tl.constexpr(geo.FLAGS)
 HYPER_WIDTH = tl.constexpr(geo.HYPER_WIDTH)
+MAX_NORM = tl.constexpr(columns.MAX_NORM)
 SCALE_PARAMETER = tl.constexpr(geo.FLAG_SCALE_PARAMETER)
 RELATIVE_STEP = tl.constexpr(geo.FLAG_RELATIVE_STEP)
 WARMUP_INIT = tl.constexpr(geo.FLAG_WARMUP_INIT)
@@ -57,22 +59,32 @@ DECAY = tl.constexpr(geo.DECAY)
 KEEP1 = tl.constexpr(geo.KEEP1)
 TAKE1 = tl.constexpr(geo.TAKE1)
 EPS = tl.constexpr(geo.EPS)
+GRAD_FACTOR = tl.constexpr(geo.GRAD_FACTOR)
 RMS = tl.constexpr(geo.RMS)
 COEFFICIENT_WIDTH = tl.constexpr(geo.COEFFICIENT_WIDTH)
 TILE_ROWS = tl.constexpr(geo.TILE_ROWS)
 TILE_COLS = tl.constexpr(geo.TILE_COLS)
 STRIP = tl.constexpr(geo.STRIP)
+TAIL_STRIP = tl.constexpr(geo.TAIL_STRIP)
 SEGMENT = tl.constexpr(geo.SEGMENT)
 
 
-@triton.jit(do_not_specialize=["tensors"])
-def adafactor_begin_kernel(table, steps, hyper, coefficients, tensors, LANES: tl.constexpr):
-    """One program: count the step of every tensor that has a gradient, and set the decay of its averages."""
+@triton.jit(do_not_specialize=["tensors", "groups", "sums"])
+def adafactor_begin_kernel(
+    table, steps, hyper, coefficients, partials, norm, grad_scale, found_inf, tensors, groups, sums,
+    CLIP: tl.constexpr, SKIP_NONFINITE: tl.constexpr, LANES: tl.constexpr,
+):  # fmt: skip
+    """One program: count the step of every tensor that has a gradient, and set the decay of its averages.
+
+    ``partials`` and ``norm``, ``grad_scale`` and ``found_inf`` may be ``None``. A skipped step changes nothing.
+    """
+    limit = hyper + groups * HYPER_WIDTH + MAX_NORM
+    skip, factor = gradient_factor(partials, norm, grad_scale, found_inf, limit, sums, CLIP, SKIP_NONFINITE, LANES)
     for first in range(0, tensors, LANES):
         index = first + tl.arange(0, LANES)
         inside = index < tensors
         row = table + index.to(tl.int64) * WIDTH
-        active = tl.load(row + GRAD, mask=inside, other=0) != 0
+        active = tl.where(skip == 0, tl.load(row + GRAD, mask=inside, other=0), 0) != 0
         step = tl.load(steps + index, mask=inside, other=1.0) + tl.where(active, 1.0, 0.0)
         tl.store(steps + index, step, mask=active)
         group = hyper + tl.load(row + GROUP, mask=inside, other=0) * HYPER_WIDTH
@@ -83,6 +95,7 @@ def adafactor_begin_kernel(table, steps, hyper, coefficients, tensors, LANES: tl
         eps = tl.load(group + EPS_SQUARE, mask=inside, other=0.0)
         out = coefficients + index.to(tl.int64) * COEFFICIENT_WIDTH
         tl.store(out + APPLY, tl.where(active, 1.0, 0.0), mask=inside)
+        tl.store(out + GRAD_FACTOR, factor.to(tl.float32) + tl.zeros([LANES], tl.float32), mask=inside)
         tl.store(out + KEEP, (1.0 - take).to(tl.float32), mask=inside)
         tl.store(out + TAKE, take.to(tl.float32), mask=inside)
         tl.store(out + KEEP1, beta1.to(tl.float32), mask=inside)
@@ -100,32 +113,37 @@ def _fits(row, row0, col0):
 
 
 @triton.jit
-def _strip(matrix, row0, col0, strip, rows, cols, numel):
-    """One strip of a tile: offsets in the tensor and their mask ``[STRIP, TILE_COLS]``, and the rows ``[STRIP]``."""
-    lines = row0 + strip + tl.arange(0, STRIP)
-    across = col0 + tl.arange(0, TILE_COLS)
-    offsets = (matrix * rows + row0 + strip) * cols + tl.arange(0, STRIP)[:, None] * cols + across[None, :]
-    mask = (lines[:, None] < rows) & (across[None, :] < cols) & (offsets < numel)
-    return offsets, mask, lines
+def _strip(matrix, row0, col0, strip, rows, cols, numel, HEIGHT: tl.constexpr, MASKED: tl.constexpr):
+    """A strip of a tile: its first element, the others' distances and mask ``[HEIGHT, TILE_COLS]``, and its rows."""
+    lines = row0 + strip + tl.arange(0, HEIGHT)
+    across = tl.arange(0, TILE_COLS)
+    start = (matrix * rows + row0 + strip) * cols + col0
+    offsets = tl.arange(0, HEIGHT)[:, None] * cols + across[None, :]
+    if MASKED:
+        mask = (lines < rows)[:, None] & (col0 + across < cols)[None, :] & (start + offsets < numel)
+    else:
+        mask = tl.zeros([HEIGHT, TILE_COLS], tl.int32) == 0
+    return start, offsets, mask, lines
 
 
 @triton.jit
 def _sums_of_tile(
-    row, tile, matrix, row0, col0, cols, param, grad, partials, sizes, SCALE: tl.constexpr, MASKED: tl.constexpr
-):
+    row, tile, matrix, row0, col0, cols, param, grad, factor, partials, sizes,
+    SCALE: tl.constexpr, HEIGHT: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
     rows = tl.load(row + ROWS)
     numel = tl.load(row + NUMEL)
     factored = tl.load(row + FACTORED)  # 0 or 1: times a limit, it masks what other tensors do not have
     row_out = partials + tl.load(row + ROW_PARTIAL) + (matrix * tl.load(row + COL_TILES) + col0 // TILE_COLS) * rows
-    down = tl.zeros([STRIP, TILE_COLS], tl.float32)
-    size = tl.zeros([STRIP, TILE_COLS], tl.float32)
-    for strip in range(0, TILE_ROWS, STRIP):
-        offsets, mask, lines = _strip(matrix, row0, col0, strip, rows, cols, numel)
-        g = load(grad + offsets, mask, MASKED)
+    down = tl.zeros([HEIGHT, TILE_COLS], tl.float32)
+    size = tl.zeros([HEIGHT, TILE_COLS], tl.float32)
+    for strip in range(0, TILE_ROWS, HEIGHT):
+        start, offsets, mask, lines = _strip(matrix, row0, col0, strip, rows, cols, numel, HEIGHT, MASKED)
+        g = load(grad + start + offsets, mask, MASKED) * factor
         down += g * g
         tl.store(row_out + lines, tl.sum(g * g, axis=1), mask=lines < rows * factored)
         if SCALE:
-            p = load(param + offsets, mask, MASKED)
+            p = load(param + start + offsets, mask, MASKED)
             size += p * p
     col_out = partials + tl.load(row + COL_PARTIAL) + (matrix * tl.load(row + ROW_TILES) + row0 // TILE_ROWS) * cols
     across = col0 + tl.arange(0, TILE_COLS)
@@ -146,19 +164,27 @@ def adafactor_sums_kernel(
     row0 = tl.load(tiles + tile * 4 + 2).to(tl.int64) * TILE_ROWS
     col0 = tl.load(tiles + tile * 4 + 3).to(tl.int64) * TILE_COLS
     row = table + tensor * WIDTH
-    if tl.load(coefficients + tensor * COEFFICIENT_WIDTH + APPLY) != 0.0:
+    coefficients += tensor * COEFFICIENT_WIDTH
+    if tl.load(coefficients + APPLY) != 0.0:
+        factor = tl.load(coefficients + GRAD_FACTOR)
         param = tl.load(row + PARAM)
         grad = tl.load(row + GRAD)
         if _fits(row, row0, col0):
             cols = tl.multiple_of(tl.load(row + COLS), 8)
             fast_param = tl.multiple_of(param.to(tl.pointer_type(PARAM_DTYPE)), 16)
             fast_grad = tl.multiple_of(grad.to(tl.pointer_type(GRAD_DTYPE)), 16)
-            _sums_of_tile(row, tile, matrix, row0, col0, cols, fast_param, fast_grad, partials, sizes, SCALE, False)
+            _sums_of_tile(
+                row, tile, matrix, row0, col0, cols, fast_param, fast_grad, factor, partials, sizes, SCALE,
+                STRIP, False,
+            )  # fmt: skip
         else:
             cols = tl.load(row + COLS)
             slow_param = param.to(tl.pointer_type(PARAM_DTYPE))
             slow_grad = grad.to(tl.pointer_type(GRAD_DTYPE))
-            _sums_of_tile(row, tile, matrix, row0, col0, cols, slow_param, slow_grad, partials, sizes, SCALE, True)
+            _sums_of_tile(
+                row, tile, matrix, row0, col0, cols, slow_param, slow_grad, factor, partials, sizes, SCALE,
+                TAIL_STRIP, True,
+            )  # fmt: skip
 
 
 @triton.jit
@@ -202,18 +228,22 @@ def _mean_row_factor(row, matrix, segment_sums):
 
 
 @triton.jit
-def _raw_update(
-    g, offsets, mask, lines, column_factor, mean, row_factors, full, rows_kept, numel_kept, keep, take, eps
-):
+def _in_full(factored):
+    """Mask ``[1, TILE_COLS]`` of tensors whose second moment is kept in full."""
+    return (tl.arange(0, TILE_COLS) < TILE_COLS * (1 - factored.to(tl.int32)))[None, :]
+
+
+@triton.jit
+def _raw_update(g, full, mask, lines, column_factor, mean, row_factors, rows, factored, keep, take, eps):
     """The update before clipping, and the new full second moment where it is not factored.
 
-    A tensor has either ``rows_kept`` row factors or ``numel_kept`` second moments and 0 of the other, so loads of what
-    it does not have are masked in all threads alike and cost no traffic.
+    A tensor has either row factors or full second moments; loads of what it does not have are masked in all threads
+    alike and cost no traffic.
     """
-    row_factor = tl.load(row_factors + lines, mask=lines < rows_kept, other=1.0)
-    v = tl.load(full + offsets, mask=mask & (offsets < numel_kept), other=0.0)
+    row_factor = tl.load(row_factors + lines, mask=lines < rows * factored, other=1.0)
+    v = tl.load(full, mask=mask & _in_full(factored), other=0.0)
     v = keep * v + take * (g * g + eps)
-    scale = tl.where(rows_kept > 0, (tl.rsqrt(row_factor / mean))[:, None] * column_factor[None, :], tl.rsqrt(v))
+    scale = tl.where(factored != 0, (tl.rsqrt(row_factor / mean))[:, None] * column_factor[None, :], tl.rsqrt(v))
     return g * scale, v
 
 
@@ -226,24 +256,25 @@ def _column_factor(row, matrix, col0, cols, factors):
 
 @triton.jit
 def _rms_of_tile(
-    row, tile, matrix, row0, col0, cols, grad, coefficients, factors, full, mean, squares, MASKED: tl.constexpr
-):
+    row, tile, matrix, row0, col0, cols, grad, coefficients, factors, full, mean, squares,
+    HEIGHT: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
     column_factor = _column_factor(row, matrix, col0, cols, factors)
     rows = tl.load(row + ROWS)
     numel = tl.load(row + NUMEL)
-    rows_kept = rows * tl.load(row + FACTORED)
-    numel_kept = numel * (1 - tl.load(row + FACTORED))
+    factored = tl.load(row + FACTORED)
     row_factors = factors + tl.load(row + ROW_STATE) + matrix * rows
-    full += tl.load(row + FULL_STATE)
+    full += tl.multiple_of(tl.load(row + FULL_STATE), 256)
     keep = tl.load(coefficients + KEEP)
     take = tl.load(coefficients + TAKE)
     eps = tl.load(coefficients + EPS)
-    total = tl.zeros([STRIP, TILE_COLS], tl.float32)
-    for strip in range(0, TILE_ROWS, STRIP):
-        offsets, mask, lines = _strip(matrix, row0, col0, strip, rows, cols, numel)
-        g = load(grad + offsets, mask, MASKED)
+    factor = tl.load(coefficients + GRAD_FACTOR)
+    total = tl.zeros([HEIGHT, TILE_COLS], tl.float32)
+    for strip in range(0, TILE_ROWS, HEIGHT):
+        start, offsets, mask, lines = _strip(matrix, row0, col0, strip, rows, cols, numel, HEIGHT, MASKED)
+        g = load(grad + start + offsets, mask, MASKED) * factor
         update, _ = _raw_update(
-            g, offsets, mask, lines, column_factor, mean, row_factors, full, rows_kept, numel_kept, keep, take, eps
+            g, full + start + offsets, mask, lines, column_factor, mean, row_factors, rows, factored, keep, take, eps
         )
         total += update * update
     tl.store(squares + tile, tl.sum(tl.sum(total, axis=1), axis=0))
@@ -265,11 +296,15 @@ def adafactor_rms_kernel(table, coefficients, tiles, factors, full, segment_sums
         if _fits(row, row0, col0):
             cols = tl.multiple_of(tl.load(row + COLS), 8)
             fast = tl.multiple_of(grad.to(tl.pointer_type(GRAD_DTYPE)), 16)
-            _rms_of_tile(row, tile, matrix, row0, col0, cols, fast, coefficients, factors, full, mean, squares, False)
+            _rms_of_tile(
+                row, tile, matrix, row0, col0, cols, fast, coefficients, factors, full, mean, squares, STRIP, False
+            )
         else:
             cols = tl.load(row + COLS)
             slow = grad.to(tl.pointer_type(GRAD_DTYPE))
-            _rms_of_tile(row, tile, matrix, row0, col0, cols, slow, coefficients, factors, full, mean, squares, True)
+            _rms_of_tile(
+                row, tile, matrix, row0, col0, cols, slow, coefficients, factors, full, mean, squares, TAIL_STRIP, True
+            )
 
 
 @triton.jit
@@ -314,37 +349,38 @@ def adafactor_finish_kernel(table, steps, hyper, coefficients, squares, sizes, L
 
 @triton.jit
 def _apply_tile(
-    row, matrix, row0, col0, cols, param, grad, coefficients, factors, full, exp_avg, mean, MASKED: tl.constexpr
-):
+    row, matrix, row0, col0, cols, param, grad, coefficients, factors, full, exp_avg, mean,
+    HEIGHT: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
     column_factor = _column_factor(row, matrix, col0, cols, factors)
     rows = tl.load(row + ROWS)
     numel = tl.load(row + NUMEL)
-    rows_kept = rows * tl.load(row + FACTORED)
-    numel_kept = numel * (1 - tl.load(row + FACTORED))
+    factored = tl.load(row + FACTORED)
     row_factors = factors + tl.load(row + ROW_STATE) + matrix * rows
-    full += tl.load(row + FULL_STATE)
+    full += tl.multiple_of(tl.load(row + FULL_STATE), 256)
     keep = tl.load(coefficients + KEEP)
     take = tl.load(coefficients + TAKE)
     eps = tl.load(coefficients + EPS)
+    factor = tl.load(coefficients + GRAD_FACTOR)
     step_size = tl.load(coefficients + UPDATE)
     decay = tl.load(coefficients + DECAY)
     keep1 = tl.load(coefficients + KEEP1)
     take1 = tl.load(coefficients + TAKE1)
-    for strip in range(0, TILE_ROWS, STRIP):
-        offsets, mask, lines = _strip(matrix, row0, col0, strip, rows, cols, numel)
-        g = load(grad + offsets, mask, MASKED)
-        p = load(param + offsets, mask, MASKED)
+    for strip in range(0, TILE_ROWS, HEIGHT):
+        start, offsets, mask, lines = _strip(matrix, row0, col0, strip, rows, cols, numel, HEIGHT, MASKED)
+        g = load(grad + start + offsets, mask, MASKED) * factor
+        p = load(param + start + offsets, mask, MASKED)
         update, v = _raw_update(
-            g, offsets, mask, lines, column_factor, mean, row_factors, full, rows_kept, numel_kept, keep, take, eps
+            g, full + start + offsets, mask, lines, column_factor, mean, row_factors, rows, factored, keep, take, eps
         )
-        tl.store(full + offsets, v, mask=mask & (offsets < numel_kept))
+        tl.store(full + start + offsets, v, mask=mask & _in_full(factored))
         update = update * step_size
         if exp_avg is not None:
             first = exp_avg + tl.multiple_of(tl.load(row + STATE), 256)
-            update = keep1 * load(first + offsets, mask, MASKED) + take1 * update
-            store(first + offsets, update, mask, MASKED)
+            update = keep1 * load(first + start + offsets, mask, MASKED) + take1 * update
+            store(first + start + offsets, update, mask, MASKED)
         p = p - decay * p
-        store(param + offsets, p - update, mask, MASKED)
+        store(param + start + offsets, p - update, mask, MASKED)
 
 
 @triton.jit
@@ -369,12 +405,14 @@ def adafactor_apply_kernel(
             fast_param = tl.multiple_of(param.to(tl.pointer_type(PARAM_DTYPE)), 16)
             fast_grad = tl.multiple_of(grad.to(tl.pointer_type(GRAD_DTYPE)), 16)
             _apply_tile(
-                row, matrix, row0, col0, cols, fast_param, fast_grad, coefficients, factors, full, exp_avg, mean, False
-            )
+                row, matrix, row0, col0, cols, fast_param, fast_grad, coefficients, factors, full, exp_avg, mean,
+                STRIP, False,
+            )  # fmt: skip
         else:
             cols = tl.load(row + COLS)
             slow_param = param.to(tl.pointer_type(PARAM_DTYPE))
             slow_grad = grad.to(tl.pointer_type(GRAD_DTYPE))
             _apply_tile(
-                row, matrix, row0, col0, cols, slow_param, slow_grad, coefficients, factors, full, exp_avg, mean, True
-            )
+                row, matrix, row0, col0, cols, slow_param, slow_grad, coefficients, factors, full, exp_avg, mean,
+                TAIL_STRIP, True,
+            )  # fmt: skip

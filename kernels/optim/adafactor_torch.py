@@ -47,7 +47,9 @@ class AdafactorHyper:
         return rate * (max(self.eps[1], rms) if self.scale_parameter else 1.0)
 
 
-def adafactor_step(param: Tensor, grad: Tensor, state: dict[str, Any], hyper: AdafactorHyper) -> None:
+def adafactor_step(
+    param: Tensor, grad: Tensor, state: dict[str, Any], hyper: AdafactorHyper, factor: float = 1.0
+) -> None:
     """One step of one tensor.
 
     Args:
@@ -55,6 +57,7 @@ def adafactor_step(param: Tensor, grad: Tensor, state: dict[str, Any], hyper: Ad
         grad: its gradient.
         state: ``step`` and ``RMS`` (0-dim tensors) and the moments, updated in place.
         hyper: the group's hyper-parameters.
+        factor: unscales and clips the gradient, which itself stays as it is.
     """
     if not param.numel():
         state["step"] += 1
@@ -69,9 +72,9 @@ def adafactor_step(param: Tensor, grad: Tensor, state: dict[str, Any], hyper: Ad
     take = step**hyper.decay_rate
     update: _FactoredUpdate | _FullUpdate
     if param.dim() >= 2:
-        update = _FactoredUpdate(work, grad, state, take, hyper)
+        update = _FactoredUpdate(work, grad, state, take, hyper, factor)
     else:
-        update = _FullUpdate(work, grad, state, take, hyper)
+        update = _FullUpdate(work, grad, state, take, hyper, factor)
     total = sum(float(torch.dot(piece, piece)) for _, piece in update.pieces())
     scale = rate / max(1.0, (total / param.numel()) ** 0.5 / hyper.clip_threshold)
     average = state.get("exp_avg")
@@ -100,11 +103,17 @@ def _wide(tensor: Tensor) -> torch.dtype:
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
+def _scaled(gradient: Tensor, factor: float) -> Tensor:
+    return gradient if factor == 1.0 else gradient * factor
+
+
 class _FullUpdate:
     """Update of a tensor whose second moment is kept in full."""
 
-    def __init__(self, param: Tensor, grad: Tensor, state: dict[str, Any], take: float, hyper: AdafactorHyper) -> None:
-        self._grad = grad.view(-1).to(_wide(param))
+    def __init__(
+        self, param: Tensor, grad: Tensor, state: dict[str, Any], take: float, hyper: AdafactorHyper, factor: float
+    ) -> None:
+        self._grad = _scaled(grad.view(-1).to(_wide(param)), factor)
         self._square = state["exp_avg_sq"].view(-1)
         self._square.mul_(1 - take).add_(self._grad.square().add_(hyper.eps[0]), alpha=take)
 
@@ -118,16 +127,18 @@ class _FullUpdate:
 class _FactoredUpdate:
     """Update of a stack of matrices whose second moments are factored."""
 
-    def __init__(self, param: Tensor, grad: Tensor, state: dict[str, Any], take: float, hyper: AdafactorHyper) -> None:
+    def __init__(
+        self, param: Tensor, grad: Tensor, state: dict[str, Any], take: float, hyper: AdafactorHyper, factor: float
+    ) -> None:
         rows, cols = param.shape[-2:]
-        self._wide = _wide(param)
+        self._wide, self._factor = _wide(param), factor
         self._grad = grad.view(-1, rows, cols)
         self._step = max(1, STRETCH // cols)
         row, col = state["exp_avg_sq_row"].view(-1, rows), state["exp_avg_sq_col"].view(-1, cols)
         row_means, col_sums = torch.empty_like(row), torch.zeros_like(col)
         ones = torch.ones(max(cols, self._step), dtype=self._wide, device=param.device)
         for matrix, first, block in self._blocks():
-            wide = block.to(self._wide)
+            wide = _scaled(block.to(self._wide), self._factor)
             square = wide * wide
             torch.mv(square, ones[:cols], out=row_means[matrix, first : first + len(block)])  # sums, still
             col_sums[matrix].addmv_(square.t(), ones[: len(block)])
@@ -150,5 +161,5 @@ class _FactoredUpdate:
         for matrix, first, block in self._blocks():
             factor = self._row_factor[matrix, first : first + len(block), None]
             start = (matrix * rows + first) * cols
-            update = block.to(self._wide) * factor
+            update = _scaled(block.to(self._wide), self._factor) * factor
             yield slice(start, start + block.numel()), update.mul_(self._col_factor[matrix]).view(-1)

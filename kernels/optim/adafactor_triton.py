@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..support import launch_options, on_device, triton_dtype
+from ..support import launch_options, triton_dtype
 from . import adafactor_geometry as geo
 from . import ops
 from .adafactor_geometry import geometry
 from .columns import TABLE_WIDTH
+from .engine import Engine, Scaling
 from .layout import state_offsets
-from .pointers import Member, PointerTable, Upload, is_capturing
+from .options import StepOptions
+from .pointers import Member, PointerTable
 
 State = dict[Tensor, dict[str, Any]]
 
@@ -81,89 +83,92 @@ class AdafactorBucket:
             views["exp_avg"] = _part(self.exp_avg, self._first[index], shape)
         return views
 
-    def launch(self, hyper: Tensor, scale: bool) -> None:
-        """Step all tensors; ``scale`` says whether any group scales its rate by the size of the parameters."""
+    def launch(
+        self, hyper: Tensor, scale: bool, partials: Tensor | None, norm: Tensor, scaling: Scaling, options: StepOptions
+    ) -> None:
+        """Step all tensors.
+
+        Args:
+            hyper: hyper-parameters on the device.
+            scale: whether any group scales its rate by the size of the parameters.
+            partials: partial sums of all squared gradients, None when no norm is taken.
+            norm: where to write the norm.
+            scaling: GradScaler's scale and flag.
+            options: whether to clip, and to skip what is not finite.
+        """
         from . import adafactor_kernels as kernels
 
-        options = launch_options()
+        launch = launch_options()
         dtype = triton_dtype(self.pointers.dtype)
         table, count = self.pointers.tensor, len(self.members)
         tiles, segments = (len(self._tiles),), (len(self._segments),)
         sizes = self._sizes if scale else None
         kernels.adafactor_begin_kernel[(1,)](
-            table, self.steps, hyper, self._coefficients, count, LANES=256, **options
+            table, self.steps, hyper, self._coefficients, partials, None if partials is None else norm, *scaling,
+            count, hyper.shape[0] - 1, 0 if partials is None else partials.numel(),
+            CLIP=options.max_grad_norm is not None, SKIP_NONFINITE=options.skip_nonfinite, LANES=256, **launch,
         )  # fmt: skip
         if tiles[0]:
             kernels.adafactor_sums_kernel[tiles](
                 table, self._coefficients, self._tiles, self._partials, self._sizes,
-                PARAM_DTYPE=dtype, GRAD_DTYPE=dtype, SCALE=scale, **options,
+                PARAM_DTYPE=dtype, GRAD_DTYPE=dtype, SCALE=scale, **launch,
             )  # fmt: skip
         if segments[0]:
             kernels.adafactor_factors_kernel[segments](
-                table, self._coefficients, self._segments, self._partials, self.factors, self._segment_sums, **options
+                table, self._coefficients, self._segments, self._partials, self.factors, self._segment_sums, **launch
             )
         if not tiles[0]:
             return
         kernels.adafactor_rms_kernel[tiles](
             table, self._coefficients, self._tiles, self.factors, self.full, self._segment_sums, self._squares,
-            GRAD_DTYPE=dtype, **options,
+            GRAD_DTYPE=dtype, **launch,
         )  # fmt: skip
         kernels.adafactor_finish_kernel[(count,)](
-            table, self.steps, hyper, self._coefficients, self._squares, sizes, LANES=1024, **options
+            table, self.steps, hyper, self._coefficients, self._squares, sizes, LANES=1024, **launch
         )
         kernels.adafactor_apply_kernel[tiles](
             table, self._coefficients, self._tiles, self.factors, self.full, self._segment_sums, self.exp_avg,
-            PARAM_DTYPE=dtype, GRAD_DTYPE=dtype, **options,
+            PARAM_DTYPE=dtype, GRAD_DTYPE=dtype, **launch,
         )  # fmt: skip
 
 
-class AdafactorEngine:
+class AdafactorEngine(Engine[AdafactorBucket]):
     """All buckets of one device."""
 
-    def __init__(self, buckets: Sequence[AdafactorBucket], hyper: np.ndarray) -> None:
-        self.buckets = list(buckets)
-        self.device = buckets[0].device
-        self._hyper_host = hyper.copy()
-        self._hyper = Upload(hyper, self.device)
-
-    def refresh(self) -> bool:
-        """Look up this step's pointers; False when the buckets are stale."""
-        current = [bucket.pointers.refresh() for bucket in self.buckets]
-        return all(current)
-
-    def step(self, hyper: np.ndarray, scale: bool) -> None:
+    def step(self, hyper: np.ndarray, scale: bool, scaling: Scaling, options: StepOptions) -> None:
         """Launch one step.
 
         Args:
             hyper: rows of hyper-parameters, uploaded when they changed.
             scale: whether any group scales its learning rate by the size of the parameters.
+            scaling: GradScaler's scale and flag, on this device.
+            options: see :meth:`AdafactorBucket.launch`.
         """
-        if not np.array_equal(hyper, self._hyper_host):
-            self._hyper.write(hyper)
-            self._hyper_host = hyper.copy()
-        elif not is_capturing(self.device):
-            self._hyper.replenish()
-        with on_device(self.device):
-            for bucket in self.buckets:
-                bucket.pointers.gather()
-                self._launch(bucket, scale)
-                bucket.pointers.scatter()
+        self.upload(hyper)
 
-    def _launch(self, bucket: AdafactorBucket, scale: bool) -> None:
-        def launch() -> None:
-            bucket.launch(self._hyper.device_tensor, scale)
+        def launch(bucket: AdafactorBucket, partials: Tensor | None) -> None:
+            def run() -> None:
+                bucket.launch(self._hyper.device_tensor, scale, partials, self.norm, scaling, options)
 
-        if not ops.watched():
-            launch()
-            return
-        active = [index for index, grad in enumerate(bucket.pointers.grads) if grad is not None]
-        ops.fused_adafactor(
-            [bucket.pointers.params[index] for index in active],
-            [grad for grad in bucket.pointers.grads if grad is not None],
-            [view for index in active for view in bucket.views[index].values()],
-            scale,
-            launch,
-        )
+            if ops.watched():
+                _watched(bucket, scale, run)
+            else:
+                run()
+
+        self.each_bucket(launch, takes_norm=options.takes_norm)
+
+
+def _watched(bucket: AdafactorBucket, scale: bool, run: Callable[[], None]) -> None:
+    """The step as an op that a profile sees."""
+    active = [index for index, grad in enumerate(bucket.pointers.grads) if grad is not None]
+    ops.fused_adafactor(
+        [bucket.pointers.params[index] for index in active],
+        [grad for grad in bucket.pointers.grads if grad is not None],
+        [view for index in active for view in bucket.views[index].values()],
+        scale,
+        3,
+        run,
+    )
 
 
 def _column(row: np.ndarray) -> Callable[[int], int]:

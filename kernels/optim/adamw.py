@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from . import columns, ops
-from .adamw_torch import Hyper, Item, PlainBatch, adamw_step, gradient_norm
+from .adamw_torch import Hyper, Item, PlainBatch, adamw_step
 from .codes import mixed_seed
 from .errors import OptimizerError
 from .formats import StateFormat, adamw_bytes_per_parameter, state_format
+from .fused import FusedOptimizer
+from .gradient_factor import gradient_factor
 from .layout import flat_view, is_dense, same_order
 from .moments import STATE_KEYS, Moments, format_for
 from .options import AdamWOptions, check_hyperparameters
-from .plan import Plan, check_one_norm, divide
-from .pointers import reject_unusable
-from .state_dicts import keep_state_types
+from .plan import Plan
+from .pointers import Member, reject_unusable
 
 if TYPE_CHECKING:
     from .adamw_triton import AdamWEngine
-    from .pointers import Member
+    from .engine import Scaling
 
 
-class FusedAdamW(Optimizer):
+class FusedAdamW(FusedOptimizer["AdamWEngine"]):
     """AdamW in one pass over memory.
 
     It takes what ``torch.optim.AdamW`` takes and can replace it; state dictionaries go both ways. On CUDA with Triton
@@ -64,6 +63,8 @@ class FusedAdamW(Optimizer):
         OptimizerUsageError: a value makes no sense (also a ``ValueError``).
     """
 
+    options: AdamWOptions
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -89,19 +90,16 @@ class FusedAdamW(Optimizer):
         check_hyperparameters(lr, betas, eps, weight_decay, amsgrad)
         if differentiable:
             raise OptimizerError("differentiable=True is not supported by a fused step; use torch.optim.AdamW")
-        self.options = AdamWOptions(
-            state_dtype, stochastic_rounding, seed, max_grad_norm, skip_nonfinite, shadow_dtype, backend
+        options = AdamWOptions(
+            max_grad_norm, skip_nonfinite, backend, state_dtype, stochastic_rounding, seed, shadow_dtype
         )
-        self._plan: Plan[AdamWEngine] | None = None
         self._shadows: dict[Tensor, Tensor] = {}
-        self._norm: Tensor | None = None
         defaults = {
             "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
             "maximize": maximize, "capturable": capturable, "foreach": None, "fused": True, "differentiable": False,
             "decoupled_weight_decay": True,
         }  # fmt: skip
-        super().__init__(params, defaults)
-        self._step_supports_amp_scaling = True
+        super().__init__(params, defaults, options)
 
     # ---------------------------------------------------------------- what a user may ask
 
@@ -111,11 +109,6 @@ class FusedAdamW(Optimizer):
     ) -> float:
         """Bytes read and written per parameter and step; see :func:`.formats.adamw_bytes_per_parameter`."""
         return adamw_bytes_per_parameter(param_dtype, state_dtype=state_dtype, clip=clip, shadow=shadow)
-
-    @property
-    def grad_norm(self) -> Tensor | None:
-        """Total norm of the last step's unscaled gradients before clipping, a 0-dim tensor; None when not taken."""
-        return self._norm
 
     def shadow(self, param: Tensor) -> Tensor:
         """Low-precision copy of a parameter, rewritten by every step; the same tensor every time.
@@ -139,8 +132,8 @@ class FusedAdamW(Optimizer):
     @torch.no_grad()
     def refresh_hyperparameters(self) -> None:
         """Upload changed hyper-parameters without a step: what replays of a captured step will use."""
-        if self._plan is not None:
-            self._set_hyperparameters(self._plan)
+        if self._plan is not None and self._plan.engine is not None:
+            self._set_hyperparameters(self._plan.engine)
 
     def unquantized_state_dict(self) -> dict[str, Any]:
         """A state dictionary with fp32 moments, for ``torch.optim.AdamW`` or another format."""
@@ -156,51 +149,6 @@ class FusedAdamW(Optimizer):
 
     # ---------------------------------------------------------------- the step
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """Make one step.
-
-        Args:
-            closure: re-evaluates the model and returns the loss.
-
-        Returns:
-            The closure's loss, or None.
-
-        Raises:
-            OptimizerError: a gradient is sparse, or a graph capture began before the first step.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        plan = self._current_plan()
-        scale, found_inf = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
-        if plan.engine is not None:
-            self._set_hyperparameters(plan)
-            plan.engine.step(
-                scaling=(_on(scale, plan.engine.device), _on(found_inf, plan.engine.device)),
-                clip=self.options.max_grad_norm is not None,
-                skip_nonfinite=self.options.skip_nonfinite,
-                stochastic=self.options.stochastic_rounding,
-            )
-            self._norm = plan.engine.norm if self.options.takes_norm else None
-        if plan.fallback:
-            self._step_on_torch(plan, scale, found_inf)
-        return loss
-
-    def _current_plan(self) -> Plan[AdamWEngine]:
-        """The plan, made anew when parameters came, gradients appeared for the first time, or types changed."""
-        plan = self._plan
-        if plan is not None and plan.is_current(self):
-            return plan
-        plan = self._plan = divide(self, self.options.backend)
-        if self.options.takes_norm:
-            check_one_norm(plan)
-        if plan.buckets:
-            plan.engine = self._make_engine(list(plan.buckets.values()))
-            plan.engine.refresh()
-        return plan
-
     def _make_engine(self, buckets: list[list[Member]]) -> AdamWEngine:
         from .adamw_triton import AdamWBucket, AdamWEngine
 
@@ -212,23 +160,22 @@ class FusedAdamW(Optimizer):
             made.append(AdamWBucket(members, form, self.state, self.options.seed, shadows))
         return AdamWEngine(made, hyper_table(self.param_groups, self.options, set()))
 
-    def _set_hyperparameters(self, plan: Plan[AdamWEngine]) -> None:
-        if plan.engine is None:
-            return
+    def _step_engine(self, engine: AdamWEngine, scaling: Scaling) -> None:
+        self._set_hyperparameters(engine)
+        engine.step(scaling, self.options)
+
+    def _set_hyperparameters(self, engine: AdamWEngine) -> None:
         rates = [
             (row, group["lr"])
             for row, group in enumerate(self.param_groups)
-            if isinstance(group["lr"], Tensor) and group["lr"].device == plan.engine.device
+            if isinstance(group["lr"], Tensor) and group["lr"].device == engine.device
         ]
-        on_device = {row for row, _ in rates} if plan.engine.device.type == "cuda" else set()
-        plan.engine.set_hyperparameters(
-            hyper_table(self.param_groups, self.options, on_device), rates if on_device else []
-        )
+        on_device = {row for row, _ in rates} if engine.device.type == "cuda" else set()
+        engine.set_hyperparameters(hyper_table(self.param_groups, self.options, on_device), rates if on_device else [])
 
-    def _step_on_torch(self, plan: Plan[AdamWEngine], scale: Tensor | None, found_inf: Tensor | None) -> None:
-        """Step what Triton does not serve; on a CPU, everything."""
+    def _step_on_torch(self, plan: Plan[AdamWEngine], scaling: Scaling) -> None:
         batches = []
-        simple = scale is None and found_inf is None and not self.options.takes_norm
+        simple = scaling == (None, None) and not self.options.takes_norm
         for place, (row, numbered) in enumerate(plan.fallback):
             plain = plan.plain.get(place) if simple else None
             if plain is not None and plain.step(self._hyper(row)):
@@ -244,9 +191,9 @@ class FusedAdamW(Optimizer):
         reject_unusable([item.param for _, items in batches for item in items])
 
         def launch() -> None:
-            self._launch_on_torch(batches, scale, found_inf)
+            self._launch_on_torch(batches, scaling)
 
-        if ops.watched() and not self._is_plain(batches, scale):
+        if ops.watched() and not self._is_plain(batches, scaling[0]):
             everything = [item for _, items in batches for item in items]
             ops.fused_adamw(
                 [item.param for item in everything],
@@ -264,23 +211,12 @@ class FusedAdamW(Optimizer):
         extras = self.options.takes_norm or scale is not None or self.options.shadow_dtype is not None
         return not extras and all(item.is_plain() for _, items in batches for item in items)
 
-    def _launch_on_torch(
-        self, batches: list[tuple[int, list[Item]]], scale: Tensor | None, found_inf: Tensor | None
-    ) -> None:
-        if found_inf is not None and float(found_inf):
+    def _launch_on_torch(self, batches: list[tuple[int, list[Item]]], scaling: Scaling) -> None:
+        grads = [item.grad for _, items in batches for item in items]
+        factor, norm = gradient_factor(grads, *scaling, self.options)
+        self._norm = self._norm if norm is None else norm
+        if factor is None:
             return
-        factor = 1.0
-        if scale is not None:
-            factor = 1.0 / float(scale)
-        if self.options.takes_norm:
-            grads = [item.grad for _, items in batches for item in items]
-            self._norm = gradient_norm(grads, 1.0 / factor)
-            norm = float(self._norm)
-            if self.options.skip_nonfinite and not np.isfinite(norm):
-                return
-            if self.options.max_grad_norm is not None:
-                ratio = self.options.max_grad_norm / (norm + 1e-6)
-                factor *= 1.0 if ratio > 1.0 else ratio
         for row, items in batches:
             adamw_step(items, self._hyper(row, factor), stochastic=self.options.stochastic_rounding)
 
@@ -309,11 +245,6 @@ class FusedAdamW(Optimizer):
 
     # ---------------------------------------------------------------- torch.optim's protocol
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group; it may come in the middle of training."""
-        super().add_param_group(param_group)
-        self._plan = None
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state of this optimizer, in any state format, or of ``torch.optim.AdamW``.
 
@@ -325,28 +256,12 @@ class FusedAdamW(Optimizer):
                 group["lr"], group["betas"], group["eps"], group["weight_decay"], group.get("amsgrad", False)
             )
         super().load_state_dict(state_dict)
-        keep_state_types(self, state_dict)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "options": self.options}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._plan = None
-        self._norm = None
         self._shadows = self.__dict__.get("_shadows") or {}
-        self._step_supports_amp_scaling = True
         for group in self.param_groups:
             group.setdefault("maximize", False)
-
-    @property
-    def max_grad_norm(self) -> float | None:
-        """Norm to which gradients are clipped; it may be changed between steps."""
-        return self.options.max_grad_norm
-
-    @max_grad_norm.setter
-    def max_grad_norm(self, value: float | None) -> None:
-        self.options = replace(self.options, max_grad_norm=value)
 
 
 def hyper_table(groups: list[dict[str, Any]], options: AdamWOptions, on_device: set[int]) -> np.ndarray:

@@ -1,6 +1,6 @@
 # ruff: noqa: N803
 # mypy: disable-error-code=no-untyped-def
-"""Triton kernels of AdamW: gradient norm, the step's coefficients, and the update of all tensors in one launch.
+"""Triton kernels of AdamW: the step's coefficients, and the update of all tensors in one launch.
 
 Every program of the update takes one chunk of one tensor. Whole tiles of 16-byte-aligned tensors go through an
 unmasked loop, where ``tl.multiple_of`` lets Triton use 128-bit accesses; the rest goes through a masked, scalar one.
@@ -11,15 +11,17 @@ import triton
 import triton.language as tl
 
 from . import columns
+from .gradient_kernels import gradient_factor
 from .tiles import (
     block_scale,
-    decode_signed,
-    decode_unsigned,
+    cube_of_code,
     encode_signed,
     encode_unsigned,
     load,
+    per_scale,
     random16,
     round_to_bf16,
+    sixth_power_of_code,
     spread,
     store,
 )
@@ -56,43 +58,9 @@ COEFFICIENT_WIDTH = tl.constexpr(columns.COEFFICIENT_WIDTH)
 BLOCK = tl.constexpr(columns.BLOCK)
 BF16_STATE = tl.constexpr(1)
 INT8_STATE = tl.constexpr(2)
+TAIL = tl.constexpr(columns.TAIL)
 FOR_PARAM = tl.constexpr(1)
 FOR_SECOND_MOMENT = tl.constexpr(2)
-
-
-@triton.jit(do_not_specialize=["chunks", "programs"])
-def gradient_norm_kernel(
-    table,
-    chunk_map,
-    partials,
-    chunks,
-    programs,
-    GRAD_DTYPE: tl.constexpr,
-    CHUNK: tl.constexpr,
-    TILE: tl.constexpr,
-):
-    """Sum of squares of the gradients: program ``i`` takes chunks ``i, i + programs, …`` and writes one partial sum.
-
-    A gradient that is not finite makes its partial sum not finite, so this read is also the finite check.
-    """
-    program = tl.program_id(0)
-    lanes = tl.arange(0, TILE)
-    total = tl.zeros([TILE], tl.float32)
-    for chunk in range(program, chunks, programs):
-        row = table + tl.load(chunk_map + chunk * 2).to(tl.int64) * TABLE_WIDTH
-        start = tl.load(chunk_map + chunk * 2 + 1).to(tl.int64) * CHUNK
-        address = tl.load(row + GRAD)
-        count = tl.where(address == 0, 0, tl.minimum(tl.load(row + NUMEL) - start, CHUNK)).to(tl.int32)
-        whole = tl.where(tl.load(row + ALIGNED) != 0, count // TILE, 0)
-        aligned = tl.multiple_of(address.to(tl.pointer_type(GRAD_DTYPE)), 16) + start
-        for tile in range(whole):
-            value = tl.load(aligned + tile * TILE + lanes).to(tl.float32)
-            total += value * value
-        anyhow = address.to(tl.pointer_type(GRAD_DTYPE)) + start
-        for first in range(whole * TILE, count, TILE):
-            value = tl.load(anyhow + first + lanes, mask=first + lanes < count, other=0).to(tl.float32)
-            total += value * value
-    tl.store(partials + program, tl.sum(total))
 
 
 @triton.jit(do_not_specialize=["tensors", "groups", "sums"])
@@ -105,24 +73,8 @@ def adamw_prepare_kernel(
     ``grad_scale``, ``found_inf`` and ``partials`` may be ``None``. Nothing changes when the step is skipped.
     """
     lanes = tl.arange(0, WIDTH)
-    skip = tl.full([], 0, tl.int32)
-    factor = tl.full([], 1.0, tl.float64)
-    if grad_scale is not None:
-        factor = 1.0 / tl.load(grad_scale).to(tl.float64)
-    if found_inf is not None:
-        skip = (tl.load(found_inf) != 0.0).to(tl.int32)
-    if partials is not None:
-        total = tl.zeros([WIDTH], tl.float64)
-        for first in range(0, sums, WIDTH):
-            total += tl.load(partials + first + lanes, mask=first + lanes < sums, other=0.0).to(tl.float64)
-        length = tl.sqrt(tl.sum(total)) * tl.abs(factor)
-        tl.store(norm, length.to(tl.float32))
-        if SKIP_NONFINITE:
-            skip = skip | ((length - length) != 0.0).to(tl.int32)
-        if CLIP:
-            ratio = tl.load(hyper + groups * HYPER_WIDTH + MAX_NORM) / (length + 1e-6)
-            factor = factor * tl.where(ratio > 1.0, 1.0, ratio)  # NaN stays NaN, as in clip_grad_norm_
-
+    limit = hyper + groups * HYPER_WIDTH + MAX_NORM
+    skip, factor = gradient_factor(partials, norm, grad_scale, found_inf, limit, sums, CLIP, SKIP_NONFINITE, WIDTH)
     for first in range(0, tensors, WIDTH):
         index = first + lanes
         inside = index < tensors
@@ -172,13 +124,18 @@ def _update_tile(
     if KIND == INT8_STATE:
         blocks = first // BLOCK + tl.arange(0, TILE // BLOCK)
         occupied = blocks * BLOCK < count
-        m = decode_signed(m, spread(load(scale1 + blocks, occupied, MASKED), TILE))
-        v = decode_unsigned(v, spread(load(scale2 + blocks, occupied, MASKED), TILE))
-
-    m = keep1 * m + take1 * g
-    v = keep2 * v + take2 * g * g
+        m = cube_of_code(m) * spread(keep1 * load(scale1 + blocks, occupied, MASKED), TILE) + take1 * g
+        v = sixth_power_of_code(v) * spread(keep2 * load(scale2 + blocks, occupied, MASKED), TILE) + take2 * g * g
+    else:
+        m = keep1 * m + take1 * g
+        v = keep2 * v + take2 * g * g
     p = p - decay * p
-    p = p - step_size * (m / (tl.sqrt_rn(v) * rsqrt_correction2 + epsilon))
+    if KIND == INT8_STATE:  # approximations within a few ulp are much finer than a code and save a tenth of the work
+        root = tl.sqrt(v)
+        inverse = tl.rsqrt(root * rsqrt_correction2 + epsilon)
+        p = p - step_size * (m * inverse * inverse)
+    else:
+        p = p - step_size * (m / (tl.sqrt_rn(v) * rsqrt_correction2 + epsilon))
 
     if STOCHASTIC:
         store(param + lanes, round_to_bf16(p, random16(seed, start + first, step, FOR_PARAM, TILE)), mask, MASKED)
@@ -193,8 +150,9 @@ def _update_tile(
         store(scale1 + blocks, new_scale1, occupied, MASKED)
         store(scale2 + blocks, new_scale2, occupied, MASKED)
         random = random16(seed, start + first, step, FOR_SECOND_MOMENT, TILE)
-        store(exp_avg + lanes, encode_signed(m, spread(new_scale1, TILE)), mask, MASKED)
-        store(exp_avg_sq + lanes, encode_unsigned(v, spread(new_scale2, TILE), random), mask, MASKED)
+        store(exp_avg + lanes, encode_signed(m, spread(per_scale(new_scale1), TILE)), mask, MASKED)
+        largest = spread(16581375.0 * per_scale(tl.sqrt(new_scale2)), TILE)
+        store(exp_avg_sq + lanes, encode_unsigned(root, largest, random), mask, MASKED)
     elif KIND == BF16_STATE:
         random = random16(seed, start + first, step, FOR_SECOND_MOMENT, TILE)
         store(exp_avg + lanes, m, mask, MASKED)
@@ -255,9 +213,9 @@ def adamw_kernel(
             )  # fmt: skip
         slow_param = param.to(tl.pointer_type(PARAM_DTYPE)) + start
         slow_grad = grad.to(tl.pointer_type(GRAD_DTYPE)) + start
-        for first in range(whole * TILE, count, TILE):
+        for first in range(whole * TILE, count, TAIL):
             _update_tile(
                 slow_param, slow_grad, exp_avg, exp_avg_sq, scale1, scale2, shadow,
                 factor, decay, step_size, rsqrt_correction2, epsilon, keep1, take1, keep2, take2,
-                seed, step, start, first, count, KIND, STOCHASTIC, True, TILE,
+                seed, step, start, first, count, KIND, STOCHASTIC, True, TAIL,
             )  # fmt: skip

@@ -158,9 +158,3 @@ def _generator(item: Item) -> torch.Generator:
     """Random numbers that depend on the tensor and its step alone, so that a resumed run repeats itself."""
     generator = torch.Generator(device=item.param.device)
     return generator.manual_seed(mixed_seed(item.seed, int(item.step)))
-
-
-def gradient_norm(grads: Sequence[Tensor], scale: float) -> Tensor:
-    """Norm of all gradients after division by ``scale``, as ``clip_grad_norm_`` takes it."""
-    norms = torch._foreach_norm([grad.float() if grad.dtype != torch.float64 else grad for grad in grads], 2.0)
-    return torch.linalg.vector_norm(torch.stack([norm.to(torch.float64) for norm in norms])) / scale

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..support import launch_options, on_device, triton_dtype
+from ..support import launch_options, triton_dtype
 from . import columns, ops
+from .engine import Engine, Scaling
 from .formats import StateFormat
 from .layout import chunk_map, state_offsets
 from .moments import STATE_KEYS, Moments
-from .pointers import Member, PointerTable, Upload, is_capturing
+from .options import AdamWOptions, StepOptions
+from .pointers import Member, PointerTable
 
 State = dict[Tensor, dict[str, Any]]
 
@@ -58,26 +60,18 @@ class AdamWBucket:
         """Tensors that have a gradient this step."""
         return [index for index, grad in enumerate(self.pointers.grads) if grad is not None]
 
-    def launch_norm(self, partials: Tensor) -> None:
-        """Partial sums of squares of this bucket's gradients."""
-        from .adamw_kernels import gradient_norm_kernel
-
-        gradient_norm_kernel[(partials.numel(),)](
-            self.pointers.tensor, self._chunk_map, partials, self.chunks, partials.numel(),
-            GRAD_DTYPE=triton_dtype(self.pointers.dtype), CHUNK=columns.CHUNK, TILE=columns.TILE, **launch_options(),
-        )  # fmt: skip
-
     def launch_prepare(
-        self, hyper: Tensor, partials: Tensor | None, norm: Tensor | None, scaling: tuple[Tensor | None, Tensor | None],
-        clip: bool, skip_nonfinite: bool,
-    ) -> None:  # fmt: skip
+        self, hyper: Tensor, partials: Tensor | None, norm: Tensor, scaling: Scaling, options: StepOptions
+    ) -> None:
         """Count the step and compute every tensor's coefficients."""
         from .adamw_kernels import adamw_prepare_kernel
 
         adamw_prepare_kernel[(1,)](
-            self.pointers.tensor, self.steps, hyper, self._coefficients, partials, norm, *scaling,
+            self.pointers.tensor, self.steps, hyper, self._coefficients,
+            partials, None if partials is None else norm, *scaling,
             len(self.parts), hyper.shape[0] - 1, 0 if partials is None else partials.numel(),
-            CLIP=clip, SKIP_NONFINITE=skip_nonfinite, WIDTH=256, **launch_options(),
+            CLIP=options.max_grad_norm is not None, SKIP_NONFINITE=options.skip_nonfinite, WIDTH=256,
+            **launch_options(),
         )  # fmt: skip
 
     def launch_update(self, stochastic: bool) -> None:
@@ -92,91 +86,43 @@ class AdamWBucket:
             PARAM_DTYPE=dtype, GRAD_DTYPE=dtype,
             SHADOW_DTYPE=triton_dtype(self.shadows[0].dtype) if self.shadows else None,
             KIND=self.format.kind, STOCHASTIC=stochastic and self.pointers.dtype == torch.bfloat16,
-            CHUNK=columns.CHUNK, TILE=columns.TILE, **launch_options(),
+            CHUNK=columns.CHUNK, TILE=self.format.tile, **launch_options(),
         )  # fmt: skip
 
     def _state_arguments(self) -> tuple[Tensor | None, ...]:
         return self.flat.first, self.flat.second, self.flat.scale1, self.flat.scale2
 
 
-class AdamWEngine:
+class AdamWEngine(Engine[AdamWBucket]):
     """All buckets of one device, stepped together."""
-
-    def __init__(self, buckets: Sequence[AdamWBucket], hyper: np.ndarray) -> None:
-        self.buckets = list(buckets)
-        self.device = buckets[0].device
-        self._hyper_host = hyper.copy()
-        self._hyper = Upload(hyper, self.device)
-        self._partials: Tensor | None = None
-        self.norm = torch.zeros((), device=self.device)
-
-    def refresh(self) -> bool:
-        """Look up pointers of all buckets; False when they must be rebuilt."""
-        current = [bucket.pointers.refresh() for bucket in self.buckets]  # all of them, even after a stale one
-        return all(current)
 
     def set_hyperparameters(self, hyper: np.ndarray, rates: Sequence[tuple[int, Tensor]]) -> None:
         """Upload hyper-parameters that changed; learning rates that live on the device are copied there."""
-        if not np.array_equal(hyper, self._hyper_host):
-            self._hyper.write(hyper)
-            self._hyper_host = hyper.copy()
-        elif not is_capturing(self.device):
-            self._hyper.replenish()
+        self.upload(hyper)
         for row, rate in rates:
             self._hyper.device_tensor[row, columns.LR].copy_(rate.reshape(()), non_blocking=True)
 
-    def step(
-        self, *, scaling: tuple[Tensor | None, Tensor | None], clip: bool, skip_nonfinite: bool, stochastic: bool
-    ) -> None:
-        """Launch one step.
+    def step(self, scaling: Scaling, options: AdamWOptions) -> None:
+        """Launch one step; ``scaling`` is on this device."""
 
-        Args:
-            scaling: GradScaler's scale and its found-infinity flag, on this device.
-            clip: whether gradients are clipped to ``max_norm`` of the hyper-parameters.
-            skip_nonfinite: whether a norm that is not finite skips the step.
-            stochastic: whether bf16 parameters are rounded stochastically.
-        """
-        with on_device(self.device):
-            for bucket in self.buckets:
-                bucket.pointers.gather()
-            partials = self._take_norm() if clip or skip_nonfinite else None
-            norm = None if partials is None else self.norm
-            for bucket in self.buckets:
-                bucket.launch_prepare(self._hyper.device_tensor, partials, norm, scaling, clip, skip_nonfinite)
-                self._update(bucket, stochastic)
-                bucket.pointers.scatter()
-
-    def _take_norm(self) -> Tensor:
-        if self._partials is None:
-            self._partials = torch.zeros(len(self.buckets) * _programs(self.device), device=self.device)
-        for bucket, part in zip(self.buckets, self._partials.chunk(len(self.buckets))):
-            launch = _bind(bucket.launch_norm, part)
+        def launch(bucket: AdamWBucket, partials: Tensor | None) -> None:
+            bucket.launch_prepare(self._hyper.device_tensor, partials, self.norm, scaling, options)
             if ops.watched():
-                grads = [grad for grad in bucket.pointers.grads if grad is not None]
-                ops.gradient_norm(grads, part, launch)
+                _watched_update(bucket, options.stochastic_rounding)
             else:
-                launch()
-        return self._partials
+                bucket.launch_update(options.stochastic_rounding)
 
-    def _update(self, bucket: AdamWBucket, stochastic: bool) -> None:
-        if not ops.watched():
-            bucket.launch_update(stochastic)
-            return
-        active = bucket.active()
-        ops.fused_adamw(
-            [bucket.pointers.params[index] for index in active],
-            [grad for grad in bucket.pointers.grads if grad is not None],
-            [tensor for index in active for tensor in bucket.parts[index].tensors()],
-            [bucket.shadows[index] for index in active] if bucket.shadows else [],
-            1,
-            _bind(bucket.launch_update, stochastic),
-        )
+        self.each_bucket(launch, takes_norm=options.takes_norm)
 
 
-def _programs(device: torch.device) -> int:
-    """Programs of the norm kernel; the interpreter runs them one by one, so it gets few."""
-    return columns.NORM_PROGRAMS if device.type == "cuda" else 4
-
-
-def _bind(function: Callable[..., None], argument: object) -> Callable[[], None]:
-    return lambda: function(argument)
+def _watched_update(bucket: AdamWBucket, stochastic: bool) -> None:
+    """The update as an op that a profile sees."""
+    active = bucket.active()
+    ops.fused_adamw(
+        [bucket.pointers.params[index] for index in active],
+        [grad for grad in bucket.pointers.grads if grad is not None],
+        [tensor for index in active for tensor in bucket.parts[index].tensors()],
+        [bucket.shadows[index] for index in active] if bucket.shadows else [],
+        1,
+        lambda: bucket.launch_update(stochastic),
+    )

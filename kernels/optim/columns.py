@@ -46,5 +46,7 @@ COEFFICIENT_WIDTH = 16
 # Sizes.
 BLOCK = 256  # elements that share a scale in the 8-bit states; every tensor's flat state is padded to it
 TILE = 1024  # elements a program updates at once: 8 a thread
+CODE_TILE = 2048  # the same with 8-bit states: 16 a thread, since 16 codes make 128 bits
+TAIL = 512  # the same where masks are needed, whose addresses and predicates take registers
 CHUNK = 4096  # elements of one program
 NORM_PROGRAMS = 2048  # programs of the gradient norm, whatever the device, so that sums are reproducible

@@ -25,22 +25,27 @@ def _stepped(record: OpRecord) -> tuple[list[TensorMeta], list[TensorMeta], list
     return params, grads, _list(record, 2)
 
 
+def _whole(value: object, otherwise: int) -> int:
+    return value if isinstance(value, int) else otherwise
+
+
 def adamw_cost(record: OpRecord) -> Cost:
     """Parameters and states are read and written, gradients read once or twice, shadow copies written."""
     params, grads, states = _stepped(record)
     reads = record.args[4] if len(record.args) > 4 else 1
     updated = touched_bytes([*params, *states])
-    read = updated + touched_bytes(grads) * (reads if isinstance(reads, int) else 1)
+    read = updated + touched_bytes(grads) * _whole(reads, 1)
     written = updated + touched_bytes(_list(record, 3))
     return Cost(float(ADAMW_FLOPS * sum(meta.numel for meta in params)), read, written, "vector", "fp32")
 
 
 def adafactor_cost(record: OpRecord) -> Cost:
-    """Gradients are read three times, parameters once, or twice when the step is scaled by their size."""
+    """Gradients are read three or four times, parameters once, or twice when the step is scaled by their size."""
     params, grads, states = _stepped(record)
-    reads = 2 if len(record.args) > 3 and record.args[3] is True else 1
+    param_reads = 2 if len(record.args) > 3 and record.args[3] is True else 1
+    grad_reads = record.args[4] if len(record.args) > 4 else 3
     kept = touched_bytes(states)
-    read = reads * touched_bytes(params) + 3 * touched_bytes(grads) + kept
+    read = param_reads * touched_bytes(params) + touched_bytes(grads) * _whole(grad_reads, 3) + kept
     flops = float(ADAFACTOR_FLOPS * sum(meta.numel for meta in params))
     return Cost(flops, read, touched_bytes(params) + kept, "vector", "fp32")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .columns import BLOCK
+from .columns import BLOCK, CODE_TILE, TILE
 from .errors import OptimizerUsageError
 
 #: Bytes of one scale, shared by ``BLOCK`` elements.
@@ -39,6 +39,11 @@ class StateFormat:
     def quantized(self) -> bool:
         """Whether elements are 8-bit codes with a scale per block."""
         return self.name == "int8"
+
+    @property
+    def tile(self) -> int:
+        """Elements that a Triton program updates at once, so that a thread's share of each tensor is whole vectors."""
+        return CODE_TILE if self.quantized else TILE
 
 
 FORMATS = {
@@ -80,7 +85,7 @@ def adamw_bytes_per_parameter(
 
 
 def adafactor_bytes_per_parameter(
-    param_dtype: str = "fp32", *, scale_parameter: bool = True, first_moment: bool = False
+    param_dtype: str = "fp32", *, scale_parameter: bool = True, first_moment: bool = False, clip: bool = False
 ) -> float:
     """Bytes that one FusedAdafactor step reads and writes per parameter of a matrix on CUDA.
 
@@ -88,10 +93,11 @@ def adafactor_bytes_per_parameter(
         param_dtype: type of parameters and gradients, ``"fp32"``, ``"bf16"`` or ``"fp16"``.
         scale_parameter: whether parameters are read once more for their root mean square.
         first_moment: whether a first moment (fp32) is kept.
+        clip: whether the gradient norm is taken (for ``max_grad_norm`` or ``skip_nonfinite``): one more read.
 
     Returns:
         Bytes per parameter without those per row and column (factors and partial sums, under 0.3 a parameter for
         matrices of 512 × 512 and more): fp32 20, with ``scale_parameter`` 24, with a first moment 8 more.
     """
     item = _ITEMSIZE[param_dtype]
-    return item * (3 + 2 + (1 if scale_parameter else 0)) + (8 if first_moment else 0)
+    return item * (3 + 2 + (1 if scale_parameter else 0) + (1 if clip else 0)) + (8 if first_moment else 0)

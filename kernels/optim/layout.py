@@ -15,9 +15,9 @@ from .columns import BLOCK, CHUNK
 VECTOR_BYTES = 16
 
 
-def is_aligned(*pointers: int) -> bool:
-    """Whether every address is a multiple of 16 bytes, as 128-bit accesses need."""
-    return all(pointer % VECTOR_BYTES == 0 for pointer in pointers)
+def aligned(*pointers: np.ndarray) -> np.ndarray:
+    """Where every address is a multiple of 16 bytes, as 128-bit accesses need; int64 arrays of one shape."""
+    return np.bitwise_or.reduce(pointers) % VECTOR_BYTES == 0
 
 
 def is_dense(tensor: Tensor) -> bool:

@@ -18,7 +18,8 @@ _LIBRARY.define(
     "int gradient_reads, int call) -> ()"
 )
 _LIBRARY.define(
-    "fused_adafactor_(Tensor(a!)[] params, Tensor[] grads, Tensor(b!)[] states, bool scale_parameter, int call) -> ()"
+    "fused_adafactor_(Tensor(a!)[] params, Tensor[] grads, Tensor(b!)[] states, bool scale_parameter, "
+    "int gradient_reads, int call) -> ()"
 )
 _LIBRARY.define("gradient_norm(Tensor[] grads, Tensor(a!) partials, int call) -> ()")
 
@@ -83,10 +84,12 @@ def fused_adafactor(
     grads: Sequence[Tensor],
     states: Sequence[Tensor],
     scale_parameter: bool,
+    gradient_reads: int,
     launch: Callable[[], None],
 ) -> None:
-    """Run ``launch`` inside ``edgeroof::fused_adafactor_``."""
-    _call(torch.ops.edgeroof.fused_adafactor_, (list(params), list(grads), list(states), scale_parameter), launch)
+    """Run ``launch`` inside ``edgeroof::fused_adafactor_``; the arguments are like those of :func:`fused_adamw`."""
+    op = torch.ops.edgeroof.fused_adafactor_
+    _call(op, (list(params), list(grads), list(states), scale_parameter, gradient_reads), launch)
 
 
 def gradient_norm(grads: Sequence[Tensor], partials: Tensor, launch: Callable[[], None]) -> None:

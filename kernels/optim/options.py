@@ -13,29 +13,22 @@ BACKENDS = ("auto", "triton", "torch")
 
 
 @dataclass(frozen=True)
-class AdamWOptions:
-    """Options of the whole optimizer; see :class:`~edgeroof.kernels.optim.FusedAdamW` for their meaning.
+class StepOptions:
+    """Options of any fused step.
 
     Raises:
         OptimizerUsageError: an option makes no sense.
     """
 
-    state_dtype: str = "fp32"
-    stochastic_rounding: bool = False
-    seed: int = 0
     max_grad_norm: float | None = None
     skip_nonfinite: bool = False
-    shadow_dtype: torch.dtype | None = None
     backend: str = "auto"
 
     def __post_init__(self) -> None:
-        state_format(self.state_dtype)
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
             raise OptimizerUsageError(
                 f"max_grad_norm must be positive, or None for no clipping; got {self.max_grad_norm}"
             )
-        if self.shadow_dtype not in (None, torch.bfloat16, torch.float16):
-            raise OptimizerUsageError(f"shadow_dtype must be torch.bfloat16 or torch.float16; got {self.shadow_dtype}")
         if self.backend not in BACKENDS:
             raise OptimizerUsageError(f"unknown backend {self.backend!r}; it can be {', '.join(BACKENDS)}")
 
@@ -43,6 +36,22 @@ class AdamWOptions:
     def takes_norm(self) -> bool:
         """Whether the gradients are read once more for their norm."""
         return self.max_grad_norm is not None or self.skip_nonfinite
+
+
+@dataclass(frozen=True)
+class AdamWOptions(StepOptions):
+    """Those of AdamW; see :class:`~edgeroof.kernels.optim.FusedAdamW` for their meaning."""
+
+    state_dtype: str = "fp32"
+    stochastic_rounding: bool = False
+    seed: int = 0
+    shadow_dtype: torch.dtype | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        state_format(self.state_dtype)
+        if self.shadow_dtype not in (None, torch.bfloat16, torch.float16):
+            raise OptimizerUsageError(f"shadow_dtype must be torch.bfloat16 or torch.float16; got {self.shadow_dtype}")
 
 
 def check_hyperparameters(lr: object, betas: object, eps: float, weight_decay: float, amsgrad: bool) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from ..support import triton_unavailable
+from .engine import Engine
 from .errors import OptimizerError
 from .formats import DTYPE_NAMES
 from .pointers import Member, is_capturing
@@ -18,14 +19,7 @@ from .pointers import Member, is_capturing
 TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-class Engine(Protocol):
-    """Steps the tensors that Triton serves."""
-
-    def refresh(self) -> bool:
-        """Look up this step's pointers; False when the engine must be made anew."""
-
-
-EngineT = TypeVar("EngineT", bound=Engine)
+EngineT = TypeVar("EngineT", bound=Engine[Any])
 Batch = tuple[int, list[tuple[int, Tensor]]]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 from . import columns
 from .codes import mixed_seed
 from .errors import OptimizerError
-from .layout import is_aligned, is_dense, same_order
+from .layout import VECTOR_BYTES, aligned, is_dense, same_order
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,14 @@ class PointerTable:
         self.device = self.params[0].device
         self.dtype = self.params[0].dtype
         self._shapes = [param.shape for param in self.params]
-        self._strided = [index for index, param in enumerate(self.params) if not param.is_contiguous()]
-        self._work_params: list[Tensor] = []
-        self._staged_params: list[tuple[Tensor, Tensor]] = []
+        self._flat = [False] * len(members)  # whether a parameter is contiguous, so that any contiguous gradient fits
+        self._work = list(self.params)  # what kernels write: the parameter or its staging copy
+        self._staged_params: dict[int, Tensor] = {}
         self._staged_grads: dict[int, Tensor] = {}
-        self._staging: list[tuple[Tensor, int]] = []
-        self._signature: list[object] = []
+        self._staging: dict[int, Tensor] = {}  # those of the staged gradients that this step fills
+        self._param_pointers: list[int] = []
+        self._grad_pointers: list[int] = []
+        self._grad_layouts: object = None
         self._host = np.zeros((len(members), columns.TABLE_WIDTH), dtype=np.int64)
         if geometry is not None:
             self._host = np.concatenate([self._host, geometry], axis=1)
@@ -131,74 +133,99 @@ class PointerTable:
     def refresh(self) -> bool:
         """Look up this step's pointers; upload the table if any differs. False when the bucket itself is stale.
 
+        Everything is looked at in every step, as parameters and gradients may be replaced at any time; only what moved
+        is looked at closely.
+
         Raises:
             OptimizerError: a gradient is sparse or on another device.
         """
         self.grads = grads = [param.grad for param in self.params]
         try:
-            signature: list[object] = [param.data_ptr() for param in self.params]
-            signature += [0 if grad is None else grad.data_ptr() for grad in grads]
-            signature += [True if grad is None else grad.is_contiguous() for grad in grads]
+            params = list(map(_data_ptr, self.params))
+            pointers, layouts = _places(grads)
         except RuntimeError:
             reject_unusable(self.params)
             raise
-        for index in self._strided:
-            grad = grads[index]
-            signature.append(None if grad is None else grad.stride())
         capturing = is_capturing(self.device)
         if not capturing:
             self._upload.replenish()
-        if signature != self._signature or capturing:
+        if params != self._param_pointers or layouts != self._grad_layouts:
             if self.changed():
                 return False
-            self._locate(grads)
-            self._signature = signature
+            reject_unusable(self.params)
+            self._locate_params(params)
+            moved: Iterable[int] = range(len(grads))
+        elif pointers != self._grad_pointers:
+            moved = [index for index, (new, old) in enumerate(zip(pointers, self._grad_pointers)) if new != old]
+        elif capturing:
+            moved = ()  # the upload must become part of the graph
+        else:
+            return True
+        for index in moved:
+            self._locate_grad(index, grads[index], pointers[index])
+        self._host[:, columns.ALIGNED] = aligned(self._host[:, columns.PARAM], self._host[:, columns.GRAD])
+        self._upload.write(self._host)
+        self._param_pointers, self._grad_pointers, self._grad_layouts = params, pointers, layouts
         return True
 
-    def _locate(self, grads: Sequence[Tensor | None]) -> None:
-        """Fill the table's pointers and flags."""
-        reject_unusable(self.params)
-        self._work_params, self._staged_params, self._staging = [], [], []
-        for index, (param, grad) in enumerate(zip(self.params, grads)):
-            work = param
-            if not self._usable(param):
+    def _locate_params(self, pointers: Sequence[int]) -> None:
+        self._host[:, columns.PARAM] = pointers
+        self._staged_params = {}
+        for index, param in enumerate(self.params):
+            self._work[index], self._flat[index] = param, param.is_contiguous()
+            if not (self._flat[index] or self._usable(param)):
                 work = torch.empty(param.shape, dtype=param.dtype, device=param.device)
-                self._staged_params.append((param, work))
-            self._work_params.append(work)
-            where = 0
-            if grad is not None and param.numel():
-                where = self._gradient_pointer(index, grad, work)
-            self._host[index, columns.PARAM] = work.data_ptr()
-            self._host[index, columns.GRAD] = where
-            self._host[index, columns.ALIGNED] = is_aligned(work.data_ptr(), where)
-            if grad is not None and not param.numel():
-                self._host[index, columns.GRAD] = 1  # nothing is read there; the step still counts
-        self._upload.write(self._host)
+                self._work[index] = self._staged_params[index] = work
+                self._host[index, columns.PARAM] = work.data_ptr()
+
+    def _locate_grad(self, index: int, grad: Tensor | None, pointer: int) -> None:
+        self._staging.pop(index, None)
+        if grad is None:
+            pointer = 0
+        elif not self._shapes[index].numel():
+            pointer = VECTOR_BYTES  # nothing is read there; the step still counts
+        elif not (self._flat[index] and grad.dtype == self.dtype and grad.is_contiguous()):
+            pointer = self._gradient_pointer(index, grad, self._work[index])
+        self._host[index, columns.GRAD] = pointer
 
     def _gradient_pointer(self, index: int, grad: Tensor, work: Tensor) -> int:
         if grad.dtype == work.dtype and self._usable(grad) and same_order(grad, work):
             return grad.data_ptr()
         staged = self._staged_grads.get(index)
-        if staged is None:
+        if staged is None or staged.stride() != work.stride():
             staged = self._staged_grads[index] = torch.empty_strided(
                 work.shape, work.stride(), dtype=work.dtype, device=work.device
             )
-        self._staging.append((staged, index))
+        self._staging[index] = staged
         return staged.data_ptr()
 
     def gather(self) -> None:
         """Fill the staging copies."""
-        for staged, index in self._staging:
+        for index, staged in self._staging.items():
             grad = self.grads[index]
             if grad is not None:
                 staged.copy_(grad)
-        for param, work in self._staged_params:
-            work.copy_(param)
+        for index, work in self._staged_params.items():
+            work.copy_(self.params[index])
 
     def scatter(self) -> None:
         """Write staged parameters back."""
-        for param, work in self._staged_params:
-            param.copy_(work)
+        for index, work in self._staged_params.items():
+            self.params[index].copy_(work)
+
+
+_data_ptr = Tensor.data_ptr  # looked up once: hundreds of calls a step
+_is_contiguous = Tensor.is_contiguous
+
+
+def _places(grads: Sequence[Tensor | None]) -> tuple[list[int], object]:
+    """Address of every gradient, 0 for none, and their layouts: True when all are contiguous, else all strides."""
+    present = [grad for grad in grads if grad is not None]
+    contiguous = all(map(_is_contiguous, present))
+    layouts = contiguous or [None if grad is None else grad.stride() for grad in grads]
+    if len(present) == len(grads):
+        return list(map(_data_ptr, present)), layouts
+    return [0 if grad is None else grad.data_ptr() for grad in grads], layouts
 
 
 def reject_unusable(params: Sequence[Tensor]) -> None:

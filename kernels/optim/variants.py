@@ -29,44 +29,53 @@ def adamw_update(param: str, state: str, *, stochastic: bool = False, shadow: bo
     }  # fmt: skip
     constants: dict[str, Any] = {
         "PARAM_DTYPE": param, "GRAD_DTYPE": param, "SHADOW_DTYPE": "bf16" if shadow else None,
-        "KIND": FORMATS[state].kind, "STOCHASTIC": stochastic, "CHUNK": columns.CHUNK, "TILE": columns.TILE,
+        "KIND": FORMATS[state].kind, "STOCHASTIC": stochastic, "CHUNK": columns.CHUNK, "TILE": FORMATS[state].tile,
     }  # fmt: skip
     if state != "int8":
         constants |= {"scale1": None, "scale2": None}
     extras = [text for text, wanted in (("stochastic rounding", stochastic), ("bf16 shadow", shadow)) if wanted]
     return KernelVariant(
         "adamw_kernel", ", ".join([param, f"{state} states", *extras]), "optim.adamw_kernels",
-        signature | dict.fromkeys(constants, "constexpr"), constants, columns.TILE,
+        signature | dict.fromkeys(constants, "constexpr"), constants, FORMATS[state].tile,
         adamw_bytes_per_parameter(param, state_dtype=state, shadow=shadow),
     )  # fmt: skip
 
 
 def gradient_norm(grad: str) -> KernelVariant:
     """The norm of gradients of one type."""
-    constants: dict[str, Any] = {"GRAD_DTYPE": grad, "CHUNK": columns.CHUNK, "TILE": columns.TILE}
+    constants: dict[str, Any] = {
+        "WIDTH": columns.TABLE_WIDTH, "GRAD_DTYPE": grad, "CHUNK": columns.CHUNK, "TILE": columns.TILE
+    }  # fmt: skip
     signature = {"table": "*i64", "chunk_map": "*i32", "partials": "*fp32", "chunks": "i32", "programs": "i32"}
     return KernelVariant(
-        "gradient_norm_kernel", grad, "optim.adamw_kernels", signature | dict.fromkeys(constants, "constexpr"),
+        "gradient_norm_kernel", grad, "optim.gradient_kernels", signature | dict.fromkeys(constants, "constexpr"),
         constants, columns.TILE, float(_ITEMSIZE[grad]),
     )  # fmt: skip
 
 
 def adamw_prepare(*, scaled: bool, clipped: bool) -> KernelVariant:
     """The coefficients, with GradScaler or without, with clipping or without."""
+    return _first_launch("adamw_prepare_kernel", "optim.adamw_kernels", "WIDTH", scaled=scaled, clipped=clipped)
+
+
+def adafactor_begin(*, scaled: bool, clipped: bool) -> KernelVariant:
+    """The first of Adafactor's launches, likewise."""
+    return _first_launch("adafactor_begin_kernel", "optim.adafactor_kernels", "LANES", scaled=scaled, clipped=clipped)
+
+
+def _first_launch(kernel: str, module: str, lanes: str, *, scaled: bool, clipped: bool) -> KernelVariant:
     optional = {
         "partials": "*fp32" if clipped else None, "norm": "*fp32" if clipped else None,
         "grad_scale": "*fp32" if scaled else None, "found_inf": "*fp32" if scaled else None,
     }  # fmt: skip
     constants: dict[str, Any] = {name: None for name, kind in optional.items() if kind is None}
-    constants |= {"CLIP": clipped, "SKIP_NONFINITE": clipped, "WIDTH": 256}
+    constants |= {"CLIP": clipped, "SKIP_NONFINITE": clipped, lanes: 256}
     signature = {"table": "*i64", "steps": "*fp32", "hyper": "*fp64", "coefficients": "*fp32"}
     signature |= {name: kind or "constexpr" for name, kind in optional.items()}
     signature |= {"tensors": "i32", "groups": "i32", "sums": "i32"}
     signature |= {name: "constexpr" for name in constants if name not in signature}
     extras = [text for text, wanted in (("GradScaler", scaled), ("clipping", clipped)) if wanted]
-    return KernelVariant(
-        "adamw_prepare_kernel", ", ".join(extras) or "plain", "optim.adamw_kernels", signature, constants
-    )
+    return KernelVariant(kernel, ", ".join(extras) or "plain", module, signature, constants)
 
 
 def adafactor_pass(kernel: str, param: str, *, scale: bool = False, first_moment: bool = False) -> KernelVariant:
@@ -98,11 +107,10 @@ def adafactor_pass(kernel: str, param: str, *, scale: bool = False, first_moment
 
 
 def adafactor_small(kernel: str) -> KernelVariant:
-    """One of the launches that touch rows, columns and tensors only: ``begin``, ``factors`` or ``finish``."""
+    """One of the launches that touch rows, columns and tensors only: ``factors`` or ``finish``."""
     tables = {"table": "*i64", "coefficients": "*fp32"}
     stepped = {"table": "*i64", "steps": "*fp32", "hyper": "*fp64", "coefficients": "*fp32"}
     signature, constants = {
-        "begin": ({**stepped, "tensors": "i32", "LANES": "constexpr"}, {"LANES": 256}),
         "factors": (
             {**tables, "segments": "*i32", "partials": "*fp32", "factors": "*fp32", "segment_sums": "*fp32"},
             {},
@@ -127,7 +135,8 @@ def variants() -> Iterator[KernelVariant]:
     yield gradient_norm("bf16")
     yield adamw_prepare(scaled=False, clipped=False)
     yield adamw_prepare(scaled=True, clipped=True)
-    yield adafactor_small("begin")
+    yield adafactor_begin(scaled=False, clipped=False)
+    yield adafactor_begin(scaled=True, clipped=True)
     yield adafactor_pass("sums", "fp32")
     yield adafactor_pass("sums", "fp32", scale=True)
     yield adafactor_pass("sums", "bf16", scale=True)

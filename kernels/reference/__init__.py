@@ -2,5 +2,20 @@
 
 from .adafactor import AdafactorState, adafactor_reference
 from .adamw import AdamWState, adamw_reference
+from .cross_entropy import cross_entropy_reference, linear_cross_entropy_reference
+from .gated_gelu import gated_gelu_reference
+from .rms_norm import add_rms_norm_reference, rms_norm_reference
+from .softmax import softmax_reference
 
-__all__ = ["AdafactorState", "AdamWState", "adafactor_reference", "adamw_reference"]
+__all__ = [
+    "AdafactorState",
+    "AdamWState",
+    "adafactor_reference",
+    "adamw_reference",
+    "add_rms_norm_reference",
+    "cross_entropy_reference",
+    "gated_gelu_reference",
+    "linear_cross_entropy_reference",
+    "rms_norm_reference",
+    "softmax_reference",
+]

@@ -9,14 +9,14 @@ from typing import Any
 from ..declarations import Suite
 from .compiled import CompiledAdafactor, why_not
 from .optimizers import (
+    CLIP_PASSES,
     Hyper,
     OptimizerProblem,
     OptimizerProvider,
-    optimizer_check,
     optimizer_provider,
-    problem_tensors,
-    refresh,
+    optimizer_suite,
     t5_problems,
+    without_ours,
 )
 from .t5_shapes import Shape
 
@@ -44,20 +44,15 @@ def adafactor_suite(dtype: str = "fp32", clip_norm: float | None = None) -> Suit
         dtype: ``fp32`` or ``bf16``.
         clip_norm: clip the gradient to this norm within the call; ``None`` does not clip.
     """
-    return Suite(
-        name="adafactor",
-        operation="one Adafactor step"
-        + ("" if clip_norm is None else f" with the gradient clipped to norm {clip_norm:g}"),
+    return optimizer_suite(
+        "adafactor",
+        "one Adafactor step",
         providers=_providers(),
         problems=t5_problems(FLOPS_PER_PARAMETER, _floor_bytes, dtype, clip_norm),
-        defaults={"cpu": ("lora-small", "small"), "cuda": ("lora-small", "small", "base", "large", "xl")},
-        quick={"cpu": ("lora-small",), "cuda": ("lora-small", "small")},
+        clip_norm=clip_norm,
         baseline="huggingface",
-        inputs=problem_tensors,
-        check=optimizer_check(adafactor_float64),
-        refresh=refresh,
+        reference=adafactor_float64,
         notes=(
-            "All providers update the same parameters from the same gradients; optimizer states are their own.",
             "torch.optim.Adafactor is no provider: its step size and clipping differ, so it computes another update.",
         ),
     )
@@ -98,9 +93,15 @@ def _fused_bytes(problem: OptimizerProblem) -> float:
     return _floor_bytes(problem.shapes, problem.item_bytes) + _clip_bytes(problem)
 
 
+def _our_bytes(problem: OptimizerProblem) -> float:
+    """Clipping that is fused reads the gradient once more."""
+    reads = 0.0 if problem.clip_norm is None else 1.0 * problem.item_bytes * problem.parameters
+    return _floor_bytes(problem.shapes, problem.item_bytes) + reads
+
+
 def _clip_bytes(problem: OptimizerProblem) -> float:
     """``clip_grad_norm_``: read the gradient for the norm, then read and write it."""
-    return 0.0 if problem.clip_norm is None else 3.0 * problem.item_bytes * problem.parameters
+    return 0.0 if problem.clip_norm is None else float(CLIP_PASSES) * problem.item_bytes * problem.parameters
 
 
 def _providers() -> tuple[OptimizerProvider, ...]:
@@ -126,8 +127,9 @@ def _providers() -> tuple[OptimizerProvider, ...]:
             "FusedAdafactor: the fewest passes over memory",
             _fused,
             adafactor_float64,
-            bytes_moved=_fused_bytes,
-            unavailable=lambda problem, device: _without_ours(),
+            bytes_moved=_our_bytes,
+            unavailable=lambda problem, device: without_ours("FusedAdafactor"),
+            clips_itself=True,
             judged=True,
         ),
     )
@@ -153,7 +155,7 @@ def _huggingface(parameters: list[Any], problem: OptimizerProblem, hyper: Hyper)
 def _fused(parameters: list[Any], problem: OptimizerProblem, hyper: Hyper) -> Any:
     from ..optim import FusedAdafactor
 
-    return FusedAdafactor(parameters, **_settings(hyper))
+    return FusedAdafactor(parameters, **_settings(hyper), max_grad_norm=problem.clip_norm)
 
 
 def _without_transformers() -> str | None:
@@ -161,12 +163,4 @@ def _without_transformers() -> str | None:
         from transformers.optimization import Adafactor  # noqa: F401
     except ImportError as error:
         return f"transformers has no Adafactor here: {error}"
-    return None
-
-
-def _without_ours() -> str | None:
-    try:
-        from ..optim import FusedAdafactor  # noqa: F401
-    except (ImportError, AttributeError) as error:
-        return f"edgeroof's FusedAdafactor cannot be imported: {error}"
     return None

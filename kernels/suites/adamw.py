@@ -11,15 +11,15 @@ from typing import Any
 from ..declarations import Suite
 from .compiled import CompiledAdamW, compiled_step, why_not
 from .optimizers import (
+    CLIP_PASSES,
     UPDATE_TOLERANCE,
     Hyper,
     OptimizerProblem,
     OptimizerProvider,
-    optimizer_check,
     optimizer_provider,
-    problem_tensors,
-    refresh,
+    optimizer_suite,
     t5_problems,
+    without_ours,
 )
 from .t5_shapes import Shape, elements
 
@@ -33,8 +33,6 @@ FLOPS_PER_PARAMETER = 14
 FUSED_PASSES = 7
 #: Op by op: decay 2, lerp 3, square average 2 + 3, square root 2, correction 2, epsilon 2, update 4.
 EAGER_PASSES = 20
-#: ``clip_grad_norm_``: read the gradient for the norm, then read and write it.
-CLIP_PASSES = 3
 
 #: Bytes per parameter to read and write both states in 8 bits, with an fp32 scale per block of 256 elements.
 EIGHT_BIT_STATES = 4 * (1 + 4 / 256)
@@ -52,19 +50,15 @@ def adamw_suite(dtype: str = "fp32", clip_norm: float | None = None) -> Suite:
         dtype: ``fp32`` or ``bf16``.
         clip_norm: clip the gradient to this norm within the call; ``None`` does not clip.
     """
-    return Suite(
-        name="adamw",
-        operation="one AdamW step" + ("" if clip_norm is None else f" with the gradient clipped to norm {clip_norm:g}"),
+    return optimizer_suite(
+        "adamw",
+        "one AdamW step",
         providers=(*_torch_providers(), *_our_providers(), *_other_providers()),
         problems=t5_problems(FLOPS_PER_PARAMETER, _floor_bytes, dtype, clip_norm),
-        defaults={"cpu": ("lora-small", "small"), "cuda": ("lora-small", "small", "base", "large", "xl")},
-        quick={"cpu": ("lora-small",), "cuda": ("lora-small", "small")},
+        clip_norm=clip_norm,
         baseline="torch-fused",
-        inputs=problem_tensors,
-        check=optimizer_check(adamw_float64),
-        refresh=refresh,
+        reference=adamw_float64,
         notes=(
-            "All providers update the same parameters from the same gradients; optimizer states are their own.",
             "Bytes are what each provider has to move by design; temporaries count, caches and paging do not.",
             "Liger-Kernel is no provider: it has kernels for models, none for optimizers.",
         ),
@@ -142,6 +136,7 @@ def _torch_providers() -> tuple[OptimizerProvider, ...]:
             _compiled,
             bytes_moved=_passes(FUSED_PASSES),
             unavailable=lambda problem, device: why_not(device),
+            build_once=("cuda",),
         ),
         _provider(
             "torch-fused-graph",
@@ -169,11 +164,7 @@ def _fused_adamw(parameters: list[Any], problem: OptimizerProblem, hyper: Hyper,
 
 
 def _without_ours(problem: OptimizerProblem, device: str) -> str | None:
-    try:
-        from ..optim import FusedAdamW  # noqa: F401
-    except (ImportError, AttributeError) as error:
-        return f"edgeroof's FusedAdamW cannot be imported: {error}"
-    return None
+    return without_ours("FusedAdamW")
 
 
 def _our_bytes(state_dtype: str) -> Callable[[OptimizerProblem], float]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..declarations import Check, Problem, Provider, Work
+from ..declarations import Check, Problem, Provider, Suite, Work
 from .t5_shapes import FLAN_T5, Shape, elements, lora_shapes, parameter_shapes
 
 LORA_RANK = 8
@@ -26,6 +28,9 @@ UPDATE_TOLERANCE = 1e-4
 
 #: Elements beyond which only one tensor of a shape is compared at full size.
 LARGE_TENSOR = 1 << 22
+
+#: ``clip_grad_norm_``: read the gradient for the norm, then read and write it.
+CLIP_PASSES = 3
 
 MEASURE = "largest deviation from float64, relative to the tensor's largest update"
 
@@ -130,6 +135,55 @@ def t5_problems(
     return problems
 
 
+def optimizer_suite(
+    name: str,
+    operation: str,
+    *,
+    providers: tuple[OptimizerProvider, ...],
+    problems: dict[str, OptimizerProblem],
+    clip_norm: float | None,
+    baseline: str,
+    reference: Reference,
+    notes: tuple[str, ...],
+) -> Suite:
+    """A suite of optimizer steps on FLAN-T5.
+
+    Args:
+        name: what the user types.
+        operation: one phrase for people.
+        providers: who takes part.
+        problems: those of :func:`t5_problems`.
+        clip_norm: the gradient is clipped to this norm within the call; ``None`` does not clip.
+        baseline: provider that others are compared with.
+        reference: the float64 truth.
+        notes: what to know besides that all providers update the same tensors.
+    """
+    clipping = "" if clip_norm is None else f" with the gradient clipped to norm {clip_norm:g}"
+    shared = "All providers update the same parameters from the same gradients; optimizer states are their own."
+    return Suite(
+        name=name,
+        operation=operation + clipping,
+        providers=providers,
+        problems=problems,
+        defaults={"cpu": ("lora-small", "small"), "cuda": ("lora-small", "small", "base", "large", "xl")},
+        quick={"cpu": ("lora-small",), "cuda": ("lora-small", "small")},
+        baseline=baseline,
+        inputs=problem_tensors,
+        check=optimizer_check(reference),
+        refresh=refresh,
+        notes=(shared, *notes),
+    )
+
+
+def without_ours(name: str) -> str | None:
+    """Why one of our optimizers cannot be used; ``None`` if it can."""
+    try:
+        getattr(importlib.import_module("..optim", __package__), name)
+    except (ImportError, AttributeError) as error:
+        return f"edgeroof's {name} cannot be imported: {error}"
+    return None
+
+
 def make_tensors(shapes: Sequence[Shape], dtype: str, device: str, seed: int) -> Tensors:
     """Random parameters of the size of a trained model's, with random gradients."""
     import torch
@@ -184,7 +238,8 @@ def optimizer_provider(
 
     def build(problem: OptimizerProblem, tensors: Tensors) -> Work:
         step = Step(provider, problem, tensors, HYPER)
-        return Work(step, bytes_moved(problem), verify=lambda: check_at_size(step, provider, reference))
+        verify = functools.partial(check_at_size, step, provider, reference)
+        return Work(step, bytes_moved(problem), verify=verify, first=step.first)
 
     provider = OptimizerProvider(name, description, build, make=make, **options)
     return provider

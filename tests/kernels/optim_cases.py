@@ -71,6 +71,14 @@ def fused(params: Iterable[Any], backend: str, **options: Any) -> FusedAdamW:
     return FusedAdamW(params, backend=backend, **options)
 
 
+def snapshot(optimizer: torch.optim.Optimizer, params: Sequence[Tensor]) -> list[Tensor]:
+    """Copies of parameters and of all tensors in their state."""
+    kept = [param.detach().clone() for param in params]
+    for param in params:
+        kept += [value.clone() for value in optimizer.state[param].values() if isinstance(value, Tensor)]
+    return kept
+
+
 def subprocess_environment() -> dict[str, str]:
     """Environment of a process that compiles kernels instead of interpreting them."""
     return {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import random
+import weakref
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -40,12 +44,15 @@ def test_verdicts_and_ratios():
 
 def test_calls_alternate_abba_and_the_noise_comes_first():
     lab = FakeLab()
-    run_fake(lab, lab.provider("other", BASE_US))
+    wall = entries(run_fake(lab, lab.provider("other", BASE_US)))["other"]["samples"]["wall"]
+    turns = len(wall["us"]) // wall["placements"] // 2
     calls = "".join("A" if name == "base" else "B" for name in lab.calls)
     warm_and_estimate = 2 * (SETTINGS.warmup + 2)
-    assert calls.startswith("A" * (warm_and_estimate + 2 * SETTINGS.pairs))
-    assert calls.endswith("ABBA" * (SETTINGS.pairs // 2))
     assert "B" not in calls[: warm_and_estimate + 2 * SETTINGS.pairs]
+    places = calls[calls.index("BB") :][2:]  # after the estimate: two calls of each
+    # Both are built and called once in turn, then measured; who is first changes in measuring every second time.
+    first, second = turns * "ABBA", turns * "BAAB"
+    assert places.startswith("AB" + first + "BA" + first + "AB" + second + "BA" + second + "AB" + first)
 
 
 def test_pairs_keep_their_order():
@@ -70,8 +77,6 @@ def test_a_wrong_provider_is_shown_and_not_timed():
 
 def test_a_provider_that_is_wrong_at_full_size_is_not_timed():
     lab = FakeLab()
-    from dataclasses import replace
-
     from edgeroof.kernels.ab import Check
 
     good = lab.provider("large", 1.0)
@@ -86,8 +91,6 @@ def test_missing_and_failing_providers_have_reasons_and_stop_nobody():
 
     def explode(problem, inputs):
         raise RuntimeError("no such instruction\nlong traceback")
-
-    from dataclasses import replace
 
     broken = replace(lab.provider("broken", 1.0), build=explode)
     absent = lab.provider("absent", 1.0, unavailable=lambda problem, device: f"not installed for {device}")
@@ -123,14 +126,16 @@ def test_the_result_is_json_with_every_sample():
     again = json.loads(json.dumps(result, allow_nan=False))
     assert again == result
     samples = entries(again)["other"]["samples"]["wall"]
-    assert len(samples["us"]) == len(samples["base_us"]) == SETTINGS.pairs
-    assert again["problems"][0]["aa"]["comparisons"]["wall"]["pairs"] == SETTINGS.pairs
+    assert len(samples["us"]) == len(samples["base_us"]) >= SETTINGS.pairs
+    wall = entries(again)["other"]["comparisons"]["wall"]
+    assert (wall["pairs"], wall["placements"]) == (len(samples["us"]), samples["placements"])
+    assert again["problems"][0]["aa"]["comparisons"]["wall"]["pairs"] >= SETTINGS.pairs
     assert again["device"]["roof_used"] == "measured"
 
 
 def test_energy_memory_and_state_are_kept_where_there_is_a_meter():
     lab = FakeLab(noise=0.0)
-    peaks = iter([100, 100, 160, 100, 100, 180, 100, 130, 150])  # before, building, running: base twice, then other
+    peaks = iter([100, 100, 160, 100, 130, 150])  # before, building, running: the base, then the other
 
     class Peak:
         def __enter__(self):
@@ -146,8 +151,119 @@ def test_energy_memory_and_state_are_kept_where_there_is_a_meter():
     entry = entries(run_fake(lab, lab.provider("other", 2 * BASE_US), instruments=instruments))["other"]
     assert entry["energy"]["joules_per_call"] == pytest.approx(50 * 2 * BASE_US * 1e-6, rel=1e-6)
     assert entry["energy"]["domain"] == "fake board"
-    assert entry["state"] == {"before": {"SM clock": "1300 MHz"}, "after": {"SM clock": "1300 MHz"}, "others": 0.25}
+    state = {"SM clock": "1300 MHz"}
+    assert entry["state"] == {"before": state, "after": state, "others": 0.25, "throttled": []}
     assert entry["peak_bytes"] == 50
+
+
+def test_throttling_reaches_the_reports_warning():
+    from edgeroof.profiler.machine_state import throttling
+    from edgeroof.reports.ab_view import warnings
+
+    lab = FakeLab()
+    readings = iter(["not throttled", "not throttled", "not throttled", "reasons 0x20"])
+    instruments = lab.instruments(machine_state=lambda: {"throttling": next(readings)}, throttling=throttling)
+    result = run_fake(lab, lab.provider("other", BASE_US), instruments=instruments)
+    assert entries(result)["base"]["state"]["throttled"] == []
+    assert entries(result)["other"]["state"]["throttled"] == ["software thermal slowdown"]
+    assert "one, other: the GPU was throttled (software thermal slowdown)." in warnings(result)
+
+
+def test_the_labs_instruments_know_throttling():
+    from edgeroof import lab
+
+    found = lab.instruments(DEVICE, energy=False).throttling({"throttling": "reasons 0x8"})
+    assert found == ["hardware slowdown"]
+
+
+class Tracked:
+    """A provider that counts how many of its works there are at once."""
+
+    def __init__(self, lab: FakeLab, name: str, us: float, built: list[str], build_us: float = 0.0) -> None:
+        self.alive = self.most = 0
+        self.lab, self.plain, self.built, self.build_us = lab, lab.provider(name, us), built, build_us
+
+    def provider(self, **options):
+        return replace(self.plain, build=self.build, **options)
+
+    def build(self, problem, inputs):
+        self.lab.clock.now += self.build_us * 1e-6
+        self.alive += 1
+        self.most = max(self.most, self.alive)
+        self.built.append(self.plain.name)
+        work = self.plain.build(problem, inputs)
+        weakref.finalize(work.call, self.gone)
+        return work
+
+    def gone(self) -> None:
+        self.alive -= 1
+
+
+def test_works_are_rebuilt_in_turn_and_never_stand_twice():
+    lab, built = FakeLab(), []
+    base, other = Tracked(lab, "base", BASE_US, built), Tracked(lab, "other", BASE_US, built)
+    suite = replace(lab.suite(), providers=(base.provider(), other.provider()))
+    result = run(suite, [PROBLEM], DEVICE, settings=SETTINGS, instruments=lab.instruments())
+    after_aa = built[built.index("other") :]
+    assert after_aa[:9] == ["other", "base", "other", "other", "base", "base", "other", "other", "base"]
+    assert base.most == 2  # in the A/A run
+    assert other.most == 1
+    assert entries(result)["other"]["comparisons"]["wall"]["placements"] >= 5
+
+
+def test_what_compiles_at_every_build_is_built_once():
+    lab, built = FakeLab(), []
+    base, other = Tracked(lab, "base", BASE_US, built), Tracked(lab, "other", BASE_US, built)
+    suite = replace(lab.suite(), providers=(base.provider(), other.provider(build_once=("cpu",))))
+    result = run(suite, [PROBLEM], DEVICE, settings=SETTINGS, instruments=lab.instruments())
+    assert built.count("other") == 1
+    assert entries(result)["other"]["comparisons"]["wall"]["placements"] >= 5  # the base moves
+
+
+def test_where_building_takes_too_long_there_is_one_place_and_the_report_says_so():
+    from edgeroof.reports.ab_view import warnings
+
+    lab, built = FakeLab(), []
+    other = Tracked(lab, "other", BASE_US, built, build_us=5e6)
+    result = run_fake(lab, other.provider())
+    assert built == ["other"] * 2  # at first, and to see how long it takes
+    assert entries(result)["other"]["comparisons"]["wall"]["placements"] == 1
+    assert any("other: one place in memory only" in line for line in warnings(result))
+    assert not any("base" in line for line in warnings(result))
+
+
+def test_a_bias_of_one_place_is_no_verdict():
+    """Works that owe 4 % to where they lie; a lab with one place would call one of them faster."""
+
+    def build(problem, inputs):
+        place = lab.rng.gauss(0.0, 0.04)
+
+        def call() -> None:
+            lab.clock.now += BASE_US * 1e-6 * math.exp(place + lab.rng.gauss(0, 0.002))
+
+        return Work(call, bytes_moved=20e6)
+
+    verdicts = []
+    for seed in range(6):
+        lab = FakeLab(rng=random.Random(seed))
+        base, other = (replace(lab.provider(name, 0.0), build=build) for name in ("base", "other"))
+        suite = replace(lab.suite(), providers=(base, other))
+        result = run(suite, [PROBLEM], DEVICE, settings=SETTINGS, instruments=lab.instruments())
+        verdicts += [result["problems"][0]["aa"]["verdict"], entries(result)["other"]["verdict"]]
+    assert set(verdicts) <= {"SAME", "UNCLEAR"}
+    assert "SAME" in verdicts
+
+
+def test_measuring_ends_when_it_is_precise_or_out_of_time():
+    noisy = FakeLab(noise=0.5)
+    limited = replace(SETTINGS, most_seconds=0.5, most_pairs=2000)
+    suite = noisy.suite(noisy.provider("other", BASE_US))
+    began = noisy.clock.now
+    run(suite, [PROBLEM], DEVICE, settings=limited, instruments=noisy.instruments())
+    assert noisy.clock.now - began <= 2 * 0.7
+    many = FakeLab(noise=0.5)
+    result = run_fake(many, many.provider("other", BASE_US))
+    assert SETTINGS.most_pairs <= entries(result)["other"]["comparisons"]["wall"]["pairs"] <= SETTINGS.most_pairs + 2
 
 
 def test_without_a_meter_the_reason_is_kept():
@@ -159,7 +275,6 @@ def test_without_a_meter_the_reason_is_kept():
 
 def test_parts_are_compared_by_themselves():
     lab = FakeLab(noise=0.0)
-    from dataclasses import replace
 
     def with_part(name: str, us: float, part_us: float):
         whole = lab.provider(name, us)

@@ -4,13 +4,15 @@ import pytest
 import torch
 
 from edgeroof.kernels.optim import FusedAdamW
-from edgeroof.kernels.optim.columns import CHUNK, TILE
+from edgeroof.kernels.optim.columns import CHUNK, CODE_TILE, TAIL, TILE
 from edgeroof.kernels.optim.errors import OptimizerError, OptimizerUsageError
 from edgeroof.kernels.support import interpreting
 
 from .optim_cases import DEVICE, SMALL, both_backends, fused, make_params, set_grads, train, truth, ulp, worst
 
-BRANCHES = [0, 1, 15, 16, 17, TILE - 1, TILE, TILE + 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + TILE + 3]
+BRANCHES = [
+    0, 1, 15, 16, 17, TAIL - 1, TAIL + 1, TILE - 1, TILE, TILE + 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + TILE + 3
+]  # fmt: skip
 
 
 def torch_error(shapes: list, steps: int, **hyper: float) -> float:
@@ -26,6 +28,27 @@ def test_every_size_matches_float64(backend: str) -> None:
     values = truth(params, 2)
     train(fused(params, backend), params, 2)
     assert worst(params, values) <= 2 * torch_error([(size,) for size in BRANCHES], 2) + ulp(params)
+
+
+@both_backends
+def test_the_first_step_of_every_size_with_8_bit_states(backend: str) -> None:
+    """From zero states the update itself is not rounded, and the states are, by half a code at most."""
+    sizes = [*BRANCHES, CODE_TILE - 1, CODE_TILE + 1, CODE_TILE + TAIL]
+    params = make_params([(size,) for size in sizes])
+    values = truth(params, 1, lr=1e-2)
+    optimizer = fused(params, backend, lr=1e-2, state_dtype="int8")
+    train(optimizer, params, 1)
+    assert worst(params, values) <= 8 * ulp(params)
+    entries = optimizer.unquantized_state_dict()["state"]
+    for index, param in enumerate(params):
+        if param.numel():
+            first, second = entries[index]["exp_avg"], entries[index]["exp_avg_sq"]
+            largest = float(param.grad.abs().max())
+            roots = (first.abs() / (0.1 * largest)).pow(1 / 3) - (param.grad.abs() / largest).pow(1 / 3)
+            assert roots.abs().max() <= 1.0 / 127  # of the tensor's largest; a block's is smaller
+            assert (first.sign() == param.grad.sign()).logical_or(first == 0).all()
+            halves = (second / (1e-3 * largest**2)).pow(1 / 6) - (param.grad.abs() / largest).pow(1 / 3)
+            assert halves.abs().max() <= 1.01 / 255  # either neighbour
 
 
 @both_backends

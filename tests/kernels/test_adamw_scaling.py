@@ -3,14 +3,7 @@
 import pytest
 import torch
 
-from .optim_cases import DEVICE, SMALL, both_backends, fused, make_params, set_grads, train, truth, ulp, worst
-
-
-def snapshot(optimizer: torch.optim.Optimizer, params: list) -> list[torch.Tensor]:
-    kept = [param.detach().clone() for param in params]
-    for param in params:
-        kept += [value.clone() for value in optimizer.state[param].values() if isinstance(value, torch.Tensor)]
-    return kept
+from .optim_cases import DEVICE, SMALL, both_backends, fused, make_params, set_grads, snapshot, train, truth, ulp, worst
 
 
 @both_backends

@@ -7,9 +7,9 @@ import torch
 from edgeroof.kernels.optim import adafactor_geometry as geo
 from edgeroof.kernels.optim.columns import BLOCK, CHUNK, TABLE_WIDTH
 from edgeroof.kernels.optim.layout import (
+    aligned,
     chunk_map,
     flat_view,
-    is_aligned,
     is_dense,
     padded,
     same_order,
@@ -20,9 +20,9 @@ from edgeroof.kernels.optim.pointers import Member, PointerTable
 from .optim_cases import DEVICE
 
 
-@pytest.mark.parametrize(("pointers", "expected"), [((0,), True), ((16, 4096), True), ((8,), False), ((32, 36), False)])
-def test_aligned_means_every_pointer_is_a_multiple_of_16(pointers: tuple, expected: bool) -> None:
-    assert is_aligned(*pointers) is expected
+def test_aligned_means_every_pointer_is_a_multiple_of_16() -> None:
+    params, grads = np.array([0, 16, 8, 32, 16]), np.array([16, 4096, 16, 36, 24])
+    assert aligned(params, grads).tolist() == [True, True, False, False, False]
 
 
 def test_density() -> None:
@@ -116,6 +116,34 @@ def test_the_table_is_uploaded_only_when_something_moved(monkeypatch: pytest.Mon
     table.refresh()
     assert len(uploads) == 2
     assert kept is not leaf.grad
+
+
+def test_only_what_moved_is_looked_at_and_everything_stays_right() -> None:
+    from edgeroof.kernels.optim import columns
+
+    leaves = [torch.nn.Parameter(torch.zeros(4, 4, device=DEVICE)) for _ in range(4)]
+    for leaf in leaves:
+        leaf.grad = torch.zeros_like(leaf)
+    table = table_of(leaves)
+    assert table.refresh()
+    leaves[0].grad = None
+    leaves[1].grad = torch.zeros(4, 4, device=DEVICE)
+    leaves[2].data = torch.zeros(4, 4, device=DEVICE)
+    assert table.refresh()
+    rows = table.tensor.cpu()
+    expected = [0, *(leaf.grad.data_ptr() for leaf in leaves[1:])]
+    assert rows[:, columns.GRAD].tolist() == expected
+    assert rows[:, columns.PARAM].tolist() == [leaf.data_ptr() for leaf in leaves]
+    leaves[3].grad = leaves[3].grad.t()  # the same memory in another order
+    assert table.refresh()
+    assert table.tensor[3, columns.GRAD] != leaves[3].grad.data_ptr()
+    leaves[3].grad.copy_(torch.arange(16.0).view(4, 4))
+    table.gather()
+    leaves[3].grad = leaves[3].grad.t()
+    assert table.refresh()
+    assert table.tensor[3, columns.GRAD] == leaves[3].grad.data_ptr()
+    leaves[0].data = torch.zeros(4, 5, device=DEVICE)
+    assert not table.refresh()
 
 
 @pytest.mark.parametrize(

@@ -50,13 +50,15 @@ def test_adamw_is_priced_at_its_documented_bytes(backend: str, dtype: torch.dtyp
 
 
 @both_backends
-def test_adafactor_is_priced_near_its_documented_bytes(backend: str) -> None:
+@pytest.mark.parametrize("limit", [None, 1.0])
+def test_adafactor_is_priced_near_its_documented_bytes(backend: str, limit: float | None) -> None:
     register_costs()
     params = make_params(MATRIX)
-    (record,) = recorded(FusedAdafactor(params, backend=backend), params)
-    moved = price(record).bytes
+    records = recorded(FusedAdafactor(params, max_grad_norm=limit, backend=backend), params)
+    assert {record.name for record in records} <= {"edgeroof::fused_adafactor_", "edgeroof::gradient_norm"}
     factors = 2 * 2 * 4 * (64 + 256)
-    assert moved == FusedAdafactor.bytes_per_parameter() * NUMEL + factors
+    expected = FusedAdafactor.bytes_per_parameter(clip=limit is not None) * NUMEL + factors
+    assert sum(price(record).bytes for record in records) == expected
 
 
 def test_a_plain_step_on_cpu_is_torchs_own_op() -> None:

@@ -10,17 +10,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeroof.kernels.statistics import (
+    FEWEST_PAIRS,
+    FEWEST_PLACEMENTS,
     RESOLUTION,
     SAME_AT_MOST,
     Interval,
     compare,
     floor_of,
+    interval_of,
+    is_precise,
     judge,
     log_ratios,
     median_interval,
     noise_floor,
-    pairs_needed,
+    order_free,
+    placed_interval,
+    plan,
     spread,
+    student_quantile,
 )
 
 
@@ -90,6 +97,94 @@ def test_blocks_widen_the_interval_of_bursty_noise():
     assert covered / 200 >= 0.84  # single draws would cover about 0.75
 
 
+def placed(
+    seed: int, placements: int, pairs: int, noise: float, place: float, speedup: float = 1.0, order: float = 0.0
+):
+    """Times from several placements, each of which favours one side by a random log-ratio of spread ``place``."""
+    rng = np.random.default_rng(seed)
+    favour = np.repeat(rng.normal(0, place, placements), pairs)
+    second = order * np.tile([1.0, -1.0], placements * pairs // 2)  # the side that is timed second is faster
+    base, other = 1000 * np.exp(rng.normal(0, noise, (2, placements * pairs)))
+    return base * np.exp(favour + second), other / speedup, placements
+
+
+def judged(seed: int, *layout: float, **options: float) -> str:
+    """A whole session over placements: A/A for the floor, then the comparison."""
+    base, other, counts = placed(2 * seed, *layout)
+    same = compare(base, other, placements=counts)
+    base, other, counts = placed(2 * seed + 1, *layout, **options)
+    return compare(base, other, floor_of(same), counts).verdict
+
+
+@pytest.mark.parametrize(("placements", "pairs"), [(5, 10), (12, 6), (24, 30)])
+def test_the_interval_over_placements_covers_the_truth(placements, pairs):
+    """A bias of a placement is part of the noise; were all pairs thought of as alike, the interval would miss it."""
+    covered = naive = 0
+    for seed in range(200):
+        base, other, counts = placed(seed, placements, pairs, 0.02, 0.02)
+        found = interval_of(base, other, counts, draws=300)
+        covered += found.low <= 0 <= found.high
+        found = interval_of(base, other, draws=300)
+        naive += found.low <= 0 <= found.high
+    assert covered / 200 >= 0.92
+    assert naive < covered
+
+
+def test_providers_that_differ_only_by_place_are_hardly_ever_told_apart():
+    found = [judged(seed, 8, 8, 0.02, 0.02) for seed in range(200)]
+    assert sum(name in ("FASTER", "SLOWER") for name in found) <= 4
+
+
+def test_equal_providers_are_the_same_given_enough_places():
+    found = [judged(seed, 24, 30, 0.03, 0.015, order=0.04) for seed in range(60)]
+    assert found.count("SAME") >= 54
+
+
+def test_three_percent_are_found_given_enough_pairs():
+    found = [judged(seed, 24, 30, 0.03, 0.015, speedup=1.03, order=0.04) for seed in range(60)]
+    assert found.count("FASTER") >= 52
+    assert found.count("SLOWER") == 0
+
+
+def test_an_advantage_of_order_cancels():
+    assert order_free(np.array([0.3, -0.1, 0.2, 0.0, 0.5])) == pytest.approx([0.1, 0.1, 0.5])
+    base, other, counts = placed(1, 6, 10, 0.001, 0.0, order=0.2)
+    found = interval_of(base, other, counts)
+    assert found.high - found.low < 0.005
+
+
+def test_values_of_two_placements_are_never_averaged():
+    base, other = [2.0, 2.0, 2.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0], [1.0] * 9
+    assert interval_of(base, other, 3).median == pytest.approx(math.log(8))
+    with pytest.raises(ValueError, match="9 pairs cannot be of 2 placements"):
+        interval_of(base, other, 2)
+
+
+def test_more_placements_say_more():
+    def width(placements: int) -> float:
+        base, other, counts = placed(3, placements, 4, 0.01, 0.02)
+        found = interval_of(base, other, counts)
+        return found.high - found.low
+
+    assert width(40) < 0.6 * width(5)
+
+
+@pytest.mark.parametrize(("freedom", "quantile"), [(1, 12.706), (4, 2.776), (9, 2.262), (15, 2.131), (60, 2.000)])
+def test_students_quantiles(freedom, quantile):
+    assert student_quantile(freedom) == pytest.approx(quantile, rel=2e-3)
+
+
+def test_equal_placements_have_no_interval_to_widen():
+    found = placed_interval(np.full((5, 3), 0.1))
+    assert (found.low, found.high) == pytest.approx((0.1, 0.1))
+
+
+def test_what_is_precise():
+    assert is_precise(Interval(0.0, -0.01, 0.01), 0.01)
+    assert not is_precise(Interval(0.0, -0.02, 0.01), 0.01)
+    assert is_precise(Interval(1.0, 0.92, 1.1), 0.01)  # a tenth of a large difference
+
+
 @given(
     st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=60),
     st.floats(0.5, 2.0),
@@ -148,13 +243,46 @@ def test_what_are_no_pairs_is_refused(base, other):
         log_ratios(base, other)
 
 
+LIMITS = {"pairs": 30, "seconds": 2.0, "most_seconds": 30.0, "most_pairs": 2000}
+
+
 @pytest.mark.parametrize(
     ("pair_seconds", "expected"),
-    [(0.1, 30), (1e-3, 2000), (0.01, 200), (2.0, 15), (100.0, 5), (0.0, 2000)],
+    [(0.1, 30), (1e-3, 2000), (0.01, 200), (2.0, 16), (100.0, 6), (0.0, 2000)],
 )
-def test_number_of_pairs(pair_seconds, expected):
-    found = pairs_needed(pair_seconds, pairs=30, seconds=2.0, most_seconds=30.0, most_pairs=2000)
-    assert found == expected
+def test_number_of_pairs_in_one_place(pair_seconds, expected):
+    for build_seconds in (None, 3.1):  # five times 3.1 s are more than half of the time
+        found = plan(pair_seconds, build_seconds, **LIMITS)
+        assert (found.pairs, found.placements) == (expected, 1)
+
+
+@pytest.mark.parametrize(
+    ("pair_seconds", "build_seconds", "expected"),
+    [
+        (0.0025, 0.008, (34, 24)),  # LoRA: quick to build, so many places
+        (0.1, 0.5, (10, 5)),  # whole models: a third of the time to build
+        (0.7, 1.5, (6, 5)),  # as slow as that leaves thirty pairs
+        (1.5, 1.5, (4, 6)),  # no time for thirty
+    ],
+)
+def test_pairs_are_spread_over_places(pair_seconds, build_seconds, expected):
+    found = plan(pair_seconds, build_seconds, **LIMITS)
+    assert (found.pairs, found.placements) == expected
+
+
+@given(st.floats(0, 100), st.none() | st.floats(0, 100), st.integers(6, 200), st.floats(0, 10), st.floats(0.1, 60))
+def test_every_plan_can_be_followed(pair_seconds, build_seconds, pairs, seconds, most_seconds):
+    limits = {"pairs": pairs, "seconds": seconds, "most_seconds": most_seconds, "most_pairs": 2000}
+    found = plan(pair_seconds, build_seconds, **limits)
+    assert found.pairs % 2 == 0
+    assert found.fewest >= FEWEST_PAIRS
+    assert found.placements == 1 or found.placements >= FEWEST_PLACEMENTS
+    if found.placements > 1 and pair_seconds > 0:
+        least = FEWEST_PLACEMENTS * 2 * pair_seconds  # two pairs in each place, whatever it takes
+        takes = found.placements * (build_seconds + found.pairs * pair_seconds)
+        assert (
+            takes <= most_seconds * 1.01 + least + FEWEST_PLACEMENTS * build_seconds + found.placements * pair_seconds
+        )
 
 
 def test_spread_of_a_providers_own_times():

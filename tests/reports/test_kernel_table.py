@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
+import re
 
 import pytest
 from rich.console import Console
@@ -24,10 +26,22 @@ def test_every_kernel_has_a_row(width):
     assert max(map(len, text.splitlines())) <= width
     assert "KERNELS FOR SM_87" in text
     assert "KERNELS FOR SM_90" in text
-    lines = [line.split() for line in text.splitlines() if line.startswith(("adamw", "norm"))]
-    assert lines[0][-6:] == ["40", "0", "0", "128", "128", "28.0"]
-    assert lines[1][-4:] == ["scalar", "32", "10.1", "(14.0)"]
+    names = [line.strip() for line in text.splitlines() if line.startswith(("adamw", "norm"))]
+    assert names == ["adamw_step", "norm_finish"]  # once, above the rows of their variants
+    lines = [line.split() for line in text.splitlines() if line.startswith("  ")]
+    assert len(lines) >= 3
+    assert lines[0] == ["fp32,", "whole", "chunks", "40", "0", "0", "128", "128", "28.0"]
+    assert lines[1] == ["bf16,", "8-bit", "states", "255", "96", "1,024", "scalar", "32", "10.1", "(14.0)"]
     assert lines[2][-3:] == ["–", "–", "–"]
+
+
+def test_a_long_variant_is_whole_at_80_columns():
+    console = Console(file=io.StringIO(), width=80)
+    long = "bf16 parameters and gradients, 8-bit states, stochastic rounding"
+    render_kernels([dataclasses.replace(BAD, variant=long)], console)
+    rows = [line for line in console.file.getvalue().split("regs: ")[0].splitlines() if line.startswith("  ")]
+    named = [re.split(r"\s{3,}", line.strip())[0] for line in rows]
+    assert " ".join(named) == long
 
 
 def test_rows_are_json():

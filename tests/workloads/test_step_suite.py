@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 
 import pytest
 import torch
@@ -26,7 +28,7 @@ def tiny_suite(**settings):
 
 def test_whole_step_and_optimizer_phase_are_compared():
     suite = tiny_suite()
-    settings = Settings(pairs=12, seconds=0.0, warmup=1)
+    settings = Settings(pairs=12, seconds=0.0, most_seconds=2.0, warmup=1)
     result = run(suite, [suite.problems["tiny"]], DEVICE, providers=["adamw-fused"], settings=settings)
     (problem,) = result["problems"]
     base, fused = problem["results"]
@@ -36,7 +38,7 @@ def test_whole_step_and_optimizer_phase_are_compared():
     times = fused["times_us"]
     assert times["optimizer"]["median"] < times["wall"]["median"]
     for key in ("optimizer", "rest"):
-        assert len(fused["samples"][key]["us"]) == 12
+        assert len(fused["samples"][key]["us"]) == len(fused["samples"]["wall"]["us"]) >= 12
 
 
 def test_every_call_trains_the_shared_model_with_its_own_optimizer():
@@ -49,9 +51,12 @@ def test_every_call_trains_the_shared_model_with_its_own_optimizer():
         before = parameter.detach().clone()
         work.call()
         assert not torch.equal(before, parameter), name
-    assert works["sgd"].call._inputs.step.optimizer.__class__.__name__ == "SGD"
-    works["adamw-loop"].call()
-    assert inputs.step.optimizer.__class__.__name__ == "AdamW"
+    states = weakref.ref(works["adamw-loop"].call._optimizer)
+    assert type(works["sgd"].call._optimizer).__name__ == "SGD"
+    assert type(states()).__name__ == "AdamW"
+    del works, work
+    gc.collect()
+    assert states() is None  # the shared step does not keep what is built anew in another place
 
 
 @pytest.mark.parametrize("name", optimizer_names())

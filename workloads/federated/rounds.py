@@ -93,6 +93,7 @@ class Federation:
         began = time.perf_counter()
         clients = selection(config.selection)(number, config.clients, config.sampled, config.seed)
         answers = self.engine.train(number, clients, before.weights, on_answer)
+        train_s = time.perf_counter() - began
         used, left_out = accept(answers, before.weights, parse_codec(config.codec))
         enough = len(used) >= math.ceil(config.min_answers * len(clients))
         weights, optimizer = before.weights, before.optimizer
@@ -107,6 +108,7 @@ class Federation:
             "used": [_told(entry.result) for entry in used],
             "down_bytes": len(to_bytes(Message(before.weights))),
             **_quality(evaluate(self.trainer)),
+            "train_s": train_s,
             "wall_s": time.perf_counter() - began,
         }
         self.state = Checkpoint(number, weights, optimizer, self.engine.memory(), [*before.history, record])

@@ -1,0 +1,120 @@
+"""Fused operators in a T5: ``fuse(model)`` puts them in, ``unfuse(model)`` takes them out.
+
+    model = fuse(AutoModelForSeq2SeqLM.from_pretrained("google/flan-t5-base"))
+
+Modules keep their classes, names and weights: each fused one gets a forward of its own, so state dicts, hooks, adapters
+and other models are as before. Copies and pickles of a fused model are fused. T5 and FLAN-T5 of transformers 4.57 to
+5.23 are supported, in training and inference. ``docs/fused-kernels.md`` says what each part saves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from .patching import attention, layers, loss
+from .patching.structure import PatchError, Replacement, stacks
+from .registration import register_costs
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["PARTS", "PatchError", "fuse", "fused_parts", "unfuse"]
+
+#: What can be fused, and what it covers.
+PARTS = {
+    "softmax": "scores + position bias + mask, softmax, dropout of every attention",
+    "rms_norm": "norms, each with the dropout and residual add before it",
+    "gated_gelu": "gelu_new(a) * b and its dropout in every gated feed-forward",
+    "cross_entropy": "the loss that the model computes from labels",
+}
+
+
+_PLANS: dict[str, Callable[[nn.Module], Iterator[Replacement]]] = {
+    "softmax": attention.plan,
+    "rms_norm": layers.plan_norms,
+    "gated_gelu": layers.plan_gates,
+    "cross_entropy": loss.plan,
+}
+
+#: By its forward, a fused module is known again, also in a copy of the model.
+_PART_OF: dict[Callable[..., Any], str] = {
+    attention.table_forward: "softmax",
+    attention.inline_forward: "softmax",
+    layers.norm_forward: "rms_norm",
+    layers.self_attention_forward: "rms_norm",
+    layers.cross_attention_forward: "rms_norm",
+    layers.feed_forward: "rms_norm",
+    layers.gate_forward: "gated_gelu",
+    loss.forward_with_loss: "cross_entropy",
+}
+
+
+def fuse(model: nn.Module, only: Iterable[str] | None = None) -> nn.Module:
+    """Let a T5 compute with fused operators.
+
+    Everything is checked before anything is changed.
+
+    Args:
+        model: a T5 or FLAN-T5, or a module that holds one, such as a model with LoRA adapters. It is changed in place.
+        only: names in :data:`PARTS`; None means all that the model has.
+
+    Returns:
+        The same model.
+
+    Raises:
+        UsageError: there is no such part.
+        PatchError: the model is no T5, is fused already, lacks a part that was asked for, or is of a release of
+            transformers with another T5 than those known.
+    """
+    chosen = _chosen(only)
+    stacks(model)
+    already = fused_parts(model)
+    if already:
+        raise PatchError(f"this {type(model).__name__} is fused already ({', '.join(already)}); unfuse it first")
+    planned = {part: list(_PLANS[part](model)) for part in chosen}
+    missing = [part for part, found in planned.items() if not found]
+    if missing and only is not None:
+        raise PatchError(f"{type(model).__name__} has no {' and no '.join(missing)} to fuse; leave that out")
+    for found in planned.values():
+        for module, name, value in found:
+            setattr(module, name, value)
+    register_costs()
+    return model
+
+
+def unfuse(model: nn.Module) -> nn.Module:
+    """Undo :func:`fuse`; a model that is not fused stays as it is.
+
+    Returns:
+        The same model.
+    """
+    if "softmax" in fused_parts(model):
+        attention.restore(model)
+    for module in model.modules():
+        if _part_of(module) is not None:
+            del module.forward
+    return model
+
+
+def fused_parts(model: nn.Module) -> tuple[str, ...]:
+    """Names of the parts that are fused in a model."""
+    found = {_part_of(module) for module in model.modules()}
+    return tuple(part for part in PARTS if part in found)
+
+
+def _chosen(only: Iterable[str] | None) -> tuple[str, ...]:
+    if only is None:
+        return tuple(PARTS)
+    named = {only} if isinstance(only, str) else set(only)
+    unknown = sorted(named - set(PARTS))
+    if unknown or not named:
+        raise UsageError(f"nothing to fuse is called {', '.join(unknown) or 'so'}; there are {', '.join(PARTS)}")
+    return tuple(part for part in PARTS if part in named)
+
+
+def _part_of(module: nn.Module) -> str | None:
+    forward = vars(module).get("forward")
+    return _PART_OF.get(forward.func) if isinstance(forward, partial) else None

@@ -1,0 +1,1 @@
+"""How T5's modules compute when they are fused; :mod:`edgeroof.kernels.patch` puts it into a model."""

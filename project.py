@@ -1,0 +1,295 @@
+"""Projections put together: a dry run, the efficiency model, the memory it takes, and the run that is reported.
+
+run = edgeroof.project.client_step("orin", model="xl", batch_size=8)
+run = edgeroof.project.model_pass("orin", "bert-large.json", mode="train", batch=8, sequence=512)
+run = edgeroof.project.carry(edgeroof.load("runs/base-a100"), "orin")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import api
+from .errors import DeviceError, UsageError
+
+if TYPE_CHECKING:
+    from .profiler.costs import Cost
+    from .profiler.device import Device, PowerMode
+    from .profiler.ops import OpRecord
+    from .profiler.projection import StepProjection
+    from .profiler.run import Run
+    from .workloads.dry import DryStep
+
+#: Called with what is being done, the steps done and the steps in all.
+Progress = Callable[[str, int, int], None]
+
+#: Share of the least power budget that a board is assumed to draw at rest: the lower end of the energy of a step.
+AT_REST = 0.5
+
+_INTERVAL = (
+    "Intervals hold nine in ten cases. Those of the step and its phases come from whole steps that were measured on "
+    "GPUs which the fit had not seen, those of kernels from single kernels there; both are widened by assumption where "
+    "nothing was measured: matrix units, unknown power limits, CPUs."
+)
+_CARRIED = (
+    "Each kernel keeps the efficiency it was measured with on {source}; its time is scaled by the roof that holds it. "
+    "The gaps between kernels are those that were measured."
+)
+
+
+def client_step(
+    device: str | Device,
+    *,
+    power_mode: str | None = None,
+    gpu_mhz: float | None = None,
+    emc_mhz: float | None = None,
+    largest_batch: bool = True,
+    on_progress: Progress = lambda what, done, total: None,
+    command: str = "",
+    **config: Any,
+) -> Run:
+    """Project a federated client's training step on a device that need not be here.
+
+    Args:
+        device: a name, the path of a device file, or a device.
+        power_mode: one of the device's modes.
+        gpu_mhz: GPU clock in MHz, in place of the mode's.
+        emc_mhz: memory clock in MHz, in place of the mode's.
+        largest_batch: also look for the largest batch that fits, which takes some more dry runs.
+        on_progress: told what is being done.
+        command: how to make the run again.
+        **config: fields of :class:`~edgeroof.workloads.client_config.ClientConfig`.
+
+    Raises:
+        EdgeroofError: what went wrong and what to do.
+    """
+    from .workloads.client_config import ClientConfig
+    from .workloads.dry import dry_step
+    from .workloads.footprint import largest_client_batch
+
+    target = _device(device, power_mode, gpu_mhz, emc_mhz)
+    settings = ClientConfig(device=target.kind, **config)
+    on_progress("dry run", 0, 3)
+    dry = dry_step(settings, target_kind=target.kind, compute_capability=target.compute_capability)
+    on_progress("largest batch", 1, 3)
+    memory = _memory(dry, target)
+    if memory and largest_batch:
+        found = largest_client_batch(settings, target, dry)
+        memory |= {"largest_batch": found.batch, "capped": found.capped}
+    on_progress("times", 2, 3)
+    run = _project(dry, target, memory, (gpu_mhz, emc_mhz) == (None, None), command)
+    on_progress("done", 3, 3)
+    return run
+
+
+def model_pass(
+    device: str | Device,
+    model: str,
+    *,
+    power_mode: str | None = None,
+    gpu_mhz: float | None = None,
+    emc_mhz: float | None = None,
+    command: str = "",
+    **arguments: Any,
+) -> Run:
+    """Project a pass of any Hugging Face model: forward, and with ``mode="train"`` backward, apart.
+
+    Args:
+        device: a name, the path of a device file, or a device.
+        model: a name, a folder, or the path of a bare ``config.json``.
+        power_mode: one of the device's modes.
+        gpu_mhz: GPU clock in MHz, in place of the mode's.
+        emc_mhz: memory clock in MHz, in place of the mode's.
+        command: how to make the run again.
+        **arguments: of :func:`~edgeroof.workloads.dry.dry_model`: ``mode``, ``batch``, ``sequence`` and so on.
+
+    Raises:
+        EdgeroofError: what went wrong and what to do.
+    """
+    from .workloads.dry import dry_model
+
+    target = _device(device, power_mode, gpu_mhz, emc_mhz)
+    dry = dry_model(model, target_kind=target.kind, compute_capability=target.compute_capability, **arguments)
+    return _project(dry, target, _memory(dry, target), (gpu_mhz, emc_mhz) == (None, None), command)
+
+
+def carry(
+    run: Run,
+    device: str | Device,
+    *,
+    power_mode: str | None = None,
+    gpu_mhz: float | None = None,
+    emc_mhz: float | None = None,
+    command: str = "",
+) -> Run:
+    """Carry a measured run over to another device: every kernel keeps its measured efficiency.
+
+    Args:
+        run: measured or imported, from a GPU.
+        device: a name, the path of a device file, or a device.
+        power_mode: one of the device's modes.
+        gpu_mhz: GPU clock in MHz, in place of the mode's.
+        emc_mhz: memory clock in MHz, in place of the mode's.
+        command: how to make the run again.
+
+    Raises:
+        UsageError: the run was projected itself.
+        DeviceError: one of the devices lacks what the model needs.
+    """
+    from .profiler.carried import carry_run
+    from .profiler.device import load_device
+
+    if run.summary["kind"] == "projected":
+        raise UsageError("this run was projected already; carry over a measured one")
+    described = run.summary["device"]
+    source = load_device(described["name"], power_mode=described.get("power_mode"))
+    target = _device(device, power_mode, gpu_mhz, emc_mhz)
+    method = _CARRIED.format(source=source.title)
+    return carry_run(run, source, target, method=method, interval=_INTERVAL, command=command)
+
+
+def _device(device: str | Device, power_mode: str | None, gpu_mhz: float | None, emc_mhz: float | None) -> Device:
+    from .profiler.device import load_device
+
+    if not isinstance(device, str):
+        return device
+    if device in ("auto", "cpu"):
+        return api.this_machine(device)
+    return load_device(device, power_mode=power_mode, gpu_mhz=gpu_mhz, emc_mhz=emc_mhz)
+
+
+def _memory(dry: DryStep, device: Device) -> dict[str, Any] | None:
+    """The ``memory`` entry; ``None`` where the device states no memory."""
+    from .workloads.footprint import fit
+
+    try:
+        verdict = fit(dry.footprint, device)
+    except DeviceError:
+        return None
+    parts = {name: value for name, value in dry.footprint.describe().items() if name != "total"}
+    return {
+        "parts": parts,
+        "total": verdict.needed,
+        "room": verdict.room,
+        "reserved": verdict.reserved,
+        "fits": verdict.fits,
+        "largest_batch": None,
+        "capped": False,
+    }
+
+
+def _project(dry: DryStep, device: Device, memory: dict[str, Any] | None, modes: bool, command: str) -> Run:
+    from .profiler.projected import Projected, StepTimes, is_kernel, price_all, project_run
+
+    costs = price_all(dry.records, tf32=dry.tf32)
+    places = [place for place, record in enumerate(dry.records) if is_kernel(record)]
+    priced = [(dry.records[place], costs[place]) for place in places]
+    step = _times(device, priced, dry)
+    entry = {
+        "method": _method(device),
+        "interval": _INTERVAL,
+        "assumed": list(step.notes),
+        "step_time_ms": _estimate(step.total),
+        "phases": [{"phase": name, **_estimate(phase)} for name, phase in step.phases.items()],
+        "memory": memory,
+        "power_modes": _power_modes(device, priced, dry) if modes else [],
+    }
+    warnings = [] if memory is None or memory["fits"] else [_too_large(memory)]
+    return project_run(
+        dry.records,
+        costs,
+        StepTimes(places, step.starts_us, [kernel.us for kernel in step.kernels], step.total.us),
+        device,
+        workload=dry.describe(),
+        tokens=(dry.tokens, dry.padded_tokens),
+        peak_bytes=dry.footprint.total,
+        projected=Projected(entry, warnings),
+        command=command,
+    )
+
+
+def _times(device: Device, priced: Sequence[tuple[OpRecord, Cost | None]], dry: DryStep) -> StepProjection:
+    from .profiler.projection import Projector
+
+    return Projector(device, tf32=dry.tf32).step(priced)
+
+
+def _method(device: Device) -> str:
+    if device.kind == "cpu":
+        return "Times are those of the calibrated roofs at an assumed share of them; nothing was fitted to CPUs."
+    from .profiler.projection import load_coefficients
+
+    return (
+        "Every op's time comes from its FLOPs and bytes and a model of efficiency: tiles and waves of matrix products, "
+        f"bandwidth, L2, power, launches. Fitted to {load_coefficients().source}."
+    )
+
+
+def _estimate(projection: Any) -> dict[str, float]:
+    return {
+        "value": projection.us * 1e-3,
+        "low": projection.low_us * 1e-3,
+        "high": projection.high_us * 1e-3,
+    }
+
+
+def _power_modes(device: Device, priced: Sequence[tuple[OpRecord, Cost | None]], dry: DryStep) -> list[dict[str, Any]]:
+    """The step in each of the device's power modes."""
+    from .profiler.device import load_device
+    from .profiler.projected import bound_times
+
+    found = []
+    for name, mode in device.power_modes.items():
+        chosen = name == device.power_mode
+        target = device if chosen else load_device(device.name, power_mode=name)
+        step = _times(target, priced, dry)
+        held = bound_times(priced, [kernel.us for kernel in step.kernels], target)
+        found.append(
+            {
+                "mode": name,
+                "chosen": chosen,
+                "gpu_mhz": mode.gpu_mhz,
+                "emc_mhz": mode.emc_mhz,
+                "step_time_ms": _estimate(step.total),
+                "bounds": {bound: us / step.total.us for bound, us in held.items()},
+                "tokens_per_s": dry.tokens / (step.total.us * 1e-6),
+                "energy_j": _energy(device, mode, target, step.total.us * 1e-6),
+            }
+        )
+    return found
+
+
+def _energy(device: Device, mode: PowerMode, target: Device, seconds: float) -> dict[str, float] | None:
+    """Between what the board draws at rest and the mode's budget; ``None`` where no budget is stated."""
+    budgets = [other.power_w for other in device.power_modes.values() if other.power_w is not None]
+    budget = mode.power_w or target.power_w
+    if budget is None or not budgets:
+        return None
+    return {"low": AT_REST * min(budgets) * seconds, "high": budget * seconds}
+
+
+def _too_large(memory: dict[str, Any]) -> str:
+    return (
+        f"the step needs {memory['total'] / 1e9:.1f} GB and the device has {memory['room'] / 1e9:.1f} GB for it: its "
+        "times are those of a device with more memory"
+    )
+
+
+def is_elsewhere(name: str) -> bool:
+    """Whether a device that the user named is another than this machine's.
+
+    Raises:
+        DeviceError: it is unknown.
+    """
+    from .profiler.device import detect, load_device
+
+    if name in ("auto", "cpu"):
+        return False
+    named, found = load_device(name), detect()
+    if named.name == found.name:
+        return False
+    return not (named.kind == found.kind == "cuda" and found.spec is None)  # a description of the GPU that is here
+
+
+__all__ = ["carry", "client_step", "is_elsewhere", "model_pass"]

@@ -1,0 +1,71 @@
+"""What the tests of both cross-entropies share: their two paths, and the rule for errors."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from edgeroof.kernels import operator
+from edgeroof.kernels.support import interpreting, triton_unavailable
+
+DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+_REASON = triton_unavailable(DEVICE)
+
+
+@pytest.fixture(params=["torch", "triton"])
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "torch":
+        monkeypatch.setattr(operator, "use_triton", lambda tensor: False)
+    elif _REASON is not None:
+        pytest.skip(f"no Triton here: {_REASON}")
+    elif interpreting():
+        from triton.runtime import interpreter
+
+        monkeypatch.setattr(interpreter, "_convert_float", partial(_convert_float, interpreter._convert_float))
+    return request.param
+
+
+def _convert_float(convert: Callable[..., Any], value: np.ndarray, source: Any, target: Any, mode: Any) -> np.ndarray:
+    """Round fp32 to bf16 to the nearest, as GPUs do: Triton's interpreter cuts bits off, or loses the carry."""
+    if (str(source), str(target)) != ("fp32", "bf16"):
+        return convert(value, source, target, mode)
+    return torch.from_numpy(np.array(value)).bfloat16().view(torch.int16).numpy().view(np.uint16)
+
+
+def normal(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0, spread: float = 1.0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return (spread * torch.randn(shape, generator=generator)).to(DEVICE, dtype)
+
+
+def classes(rows: int, columns: int, ignored: Sequence[int] = (), seed: int = 0) -> Tensor:
+    """Random labels; the rows named are ignored."""
+    labels = torch.randint(0, columns, (rows,), generator=torch.Generator().manual_seed(seed))
+    for row in ignored:
+        if row < rows:
+            labels[row] = -100
+    return labels.to(DEVICE)
+
+
+def with_gradients(run: Callable[..., Tensor], *inputs: Tensor, upstream: float = 1.0) -> list[Tensor]:
+    """Loss of ``run``, and the gradients of its inputs when the sum of the loss gets ``upstream``."""
+    leaves = [one.detach().clone().requires_grad_() for one in inputs]
+    loss = run(*leaves)
+    (loss.sum() * upstream).backward()
+    return [loss.detach(), *(leaf.grad for leaf in leaves)]
+
+
+def check_errors(ours: Sequence[Tensor], torchs: Sequence[Tensor], truth: Sequence[Tensor]) -> None:
+    """Each error against float64 is at most twice that of PyTorch's own path, plus 1e-5.
+
+    A single number is taken to be off by half a unit of its type, for PyTorch may have rounded it luckily.
+    """
+    for mine, theirs, true in zip(ours, torchs, truth, strict=True):
+        assert mine.shape == true.shape
+        error = (theirs.double() - true).abs().max()
+        if true.numel() == 1:
+            error = torch.maximum(error, true.abs().max() * torch.finfo(theirs.dtype).eps / 2)
+        assert (mine.double() - true).abs().max() <= 2 * error + 1e-5

@@ -1,0 +1,78 @@
+"""Small T5 models and what is compared of them."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import T5Config, T5ForConditionalGeneration
+
+from edgeroof.workloads.step_models import in_float64
+
+VOCABULARY = 96
+
+
+def small_t5(attention: str = "eager", dropout: float = 0.0, cls: Any = T5ForConditionalGeneration, **changes: Any):
+    """A two-layer T5 v1.1 in training mode."""
+    sizes = {"vocab_size": VOCABULARY, "d_model": 32, "d_ff": 48, "d_kv": 8, "num_heads": 3, "num_layers": 2}
+    settings = {"feed_forward_proj": "gated-gelu", "decoder_start_token_id": 0, "dropout_rate": dropout}
+    config = T5Config(**(sizes | settings | changes))
+    config._attn_implementation = attention
+    torch.manual_seed(0)
+    model = cls(config).train()
+    with torch.no_grad():
+        for parameter in model.parameters():  # norms that scale, biases that matter
+            parameter.copy_(torch.randn_like(parameter) * (0.1 if parameter.dim() > 1 else 0.1) + (parameter.dim() == 1))
+    return model
+
+
+def sample_batch() -> dict[str, torch.Tensor]:
+    """Three sources with padding, three targets with labels that carry no loss."""
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(3, VOCABULARY, (3, 19), generator=generator)
+    labels = torch.randint(3, VOCABULARY, (3, 11), generator=generator)
+    mask = torch.ones_like(ids)
+    mask[1, 12:], mask[2, 5:], labels[2, 6:] = 0, 0, -100
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def loss_and_gradients(model: Any, bf16: bool = False) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """One forward and backward pass over the sample."""
+    model.zero_grad()
+    with torch.autocast("cpu", dtype=torch.bfloat16) if bf16 else contextlib.nullcontext():
+        loss = model(**sample_batch(), use_cache=False).loss
+    loss.backward()
+    return loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def relative_errors(
+    found: tuple[torch.Tensor, dict[str, torch.Tensor]], exact: tuple[torch.Tensor, dict[str, torch.Tensor]]
+) -> dict[str, float]:
+    """Error of the loss and of every gradient, as a share of its norm."""
+    pairs = {"loss": (found[0], exact[0])} | {name: (found[1][name], exact[1][name]) for name in exact[1]}
+    return {name: float((a.double() - b).norm() / b.norm()) for name, (a, b) in pairs.items()}
+
+
+def assert_as_exact_as_eager(plain: Any, fused: Any, bf16: bool = False) -> None:
+    """Loss and every gradient: against float64, at most twice the error of eager, plus 1e-5."""
+    exact = loss_and_gradients(in_float64(plain))
+    eager = relative_errors(loss_and_gradients(plain, bf16), exact)
+    ours = relative_errors(loss_and_gradients(fused, bf16), exact)
+    worse = {name: (ours[name], eager[name]) for name in exact[1] if ours[name] > 2 * eager[name] + 1e-5}
+    assert not worse
+    assert ours["loss"] <= 2 * eager["loss"] + 1e-5
+
+
+class OpNames(TorchDispatchMode):
+    """Notes the names of our operators as they are dispatched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ours: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace == "edgeroof":
+            self.ours.append(func._schema.name.removeprefix("edgeroof::"))
+        return func(*args, **(kwargs or {}))

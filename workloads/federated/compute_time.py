@@ -1,0 +1,102 @@
+"""How long a client computes in a round: steps times the time of a step, which is measured, projected or given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ...errors import UsageError
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Time of one training step.
+
+    Attributes:
+        ms: median.
+        kind: where it comes from.
+        what: the same in words.
+        low_ms: lower end of its interval, ``None`` without one.
+        high_ms: upper end.
+    """
+
+    ms: float
+    kind: Literal["measured", "projected", "given"]
+    what: str
+    low_ms: float | None = None
+    high_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class MeasuredStep:
+    """A step of a run folder: its time, and the workload that it is the time of."""
+
+    time: StepTime
+    model: str
+    device: str
+    batch_size: int
+    lora_rank: int | None
+
+
+def given_step(ms: float) -> StepTime:
+    """A step time that the user knows.
+
+    Raises:
+        UsageError: it is not above zero.
+    """
+    if not (math.isfinite(ms) and ms > 0):
+        raise UsageError(f"a step time of {ms} ms makes no sense; give milliseconds above 0")
+    return StepTime(ms, "given", "given by the user")
+
+
+def measured_step(folder: str | Path) -> MeasuredStep:
+    """The step of a run folder; its interval is that between the quartiles of the steps.
+
+    Raises:
+        RunError: there is no run, or it is damaged.
+        UsageError: the run has no step time, or is not of a client's step.
+    """
+    from ...profiler.run import load
+
+    summary = load(folder).summary
+    time, workload = summary["metrics"].get("step_time_ms"), summary.get("workload") or {}
+    source, batch = workload.get("model_source"), workload.get("batch_size")
+    if not time or not source or not isinstance(batch, int):
+        raise UsageError(
+            f"{folder} is no run of `edgeroof profile` or `edgeroof project`: it has no step time or model"
+        )
+    projection = summary.get("projection")
+    step = _projected_time(projection, str(folder)) if projection else _measured_time(time, str(folder))
+    accumulated = workload.get("gradient_accumulation") or 1
+    return MeasuredStep(step, source, summary["device"]["name"], batch * accumulated, workload.get("lora_rank"))
+
+
+def projected_step(device: str, power_mode: str | None = None, **config: Any) -> StepTime:
+    """The step of a device that need not be here.
+
+    Args:
+        device: its name.
+        power_mode: one of its modes.
+        **config: fields of :class:`~edgeroof.workloads.client_config.ClientConfig`.
+    """
+    from ... import api
+
+    run = api.project(device=device, power_mode=power_mode, **config)
+    return _projected_time(run.summary["projection"], f"{device}, nothing measured there")
+
+
+def step_count(dialogues: int, batch_size: int, local_epochs: int) -> int:
+    """Steps of a client's round, the last batch of an epoch being what is left."""
+    return -(-dialogues // batch_size) * local_epochs
+
+
+def _measured_time(time: Mapping[str, float], where: str) -> StepTime:
+    return StepTime(time["median"], "measured", f"median of {where}, quartiles as interval", time["p25"], time["p75"])
+
+
+def _projected_time(projection: Mapping[str, Any], where: str) -> StepTime:
+    time = projection["step_time_ms"]
+    return StepTime(time["value"], "projected", f"projected for {where}, 90 % interval", time["low"], time["high"])

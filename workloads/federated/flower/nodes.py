@@ -1,0 +1,157 @@
+"""Which SuperNodes are there, and which clients each of them serves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from ....errors import FederatedError
+from . import wire
+
+#: How long SuperNodes have to introduce themselves: a fresh process that loads nothing heavy.
+INTRODUCTION_S = 90.0
+#: Pause between looks for replies.
+POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Node:
+    """A SuperNode.
+
+    Attributes:
+        node_id: Flower's number for it.
+        index: its own, from 0.
+        nodes: how many there are of its kind.
+    """
+
+    node_id: int
+    index: int
+    nodes: int
+
+    def serves(self, client: int) -> bool:
+        """Whether a client's data is trained on there."""
+        return client % self.nodes == self.index
+
+
+#: What came for a message: the content, or why there is none.
+Reply = RecordDict | str
+
+
+class Post:
+    """Sends messages to nodes and takes what comes back, one by one, so that a damaged reply harms no other.
+
+    Args:
+        grid: Flower's.
+        clock: seconds; replaced in tests.
+        pause: waits some seconds; replaced in tests.
+    """
+
+    def __init__(
+        self, grid: Grid, clock: Callable[[], float] = time.monotonic, pause: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._grid, self.clock, self.pause = grid, clock, pause
+
+    def online(self) -> set[int]:
+        """Nodes that Flower has heard of lately."""
+        return set(self._reach(self._grid.get_node_ids))
+
+    def send(self, node_id: int, content: RecordDict, kind: str, timeout_s: float, group: str = "") -> str:
+        """Send a message; it and its reply are dropped by Flower after ``timeout_s``. Returns its number."""
+        message = Message(content, node_id, kind, ttl=timeout_s, group_id=group)
+        (number,) = self._reach(lambda: self._grid.push_messages([message]))
+        if not number:
+            raise FederatedError("Flower refused a message; its log says why")
+        return str(number)
+
+    def take(self, numbers: Iterable[str]) -> dict[str, Reply]:
+        """What has come for the messages with these numbers."""
+        return {number: reply for number in numbers if (reply := self._take(number)) is not None}
+
+    def _take(self, number: str) -> Reply | None:
+        try:
+            replies = list(self._grid.pull_messages([number]))
+        except httpx.HTTPError as error:
+            raise FederatedError(f"the SuperLink cannot be reached: {error}") from error
+        except Exception as error:  # whatever Flower makes of what a client sent
+            return f"sent a message that cannot be read: {str(error)[: wire.MOST_REASON]}"
+        if not replies:
+            return None
+        if replies[0].has_error():
+            return f"was lost: {_reason(replies[0].error)}"
+        return replies[0].content
+
+    def _reach(self, call: Callable[[], Any]) -> Any:
+        try:
+            return list(call())
+        except httpx.HTTPError as error:
+            raise FederatedError(f"the SuperLink cannot be reached: {error}") from error
+
+    def ask_all(self, nodes: Iterable[int], content: RecordDict, kind: str, timeout_s: float) -> dict[int, Reply]:
+        """Ask several nodes the same; those that did not answer in time are missing from the result."""
+        waiting = {self.send(node, content, kind, timeout_s): node for node in nodes}
+        deadline, replies = self.clock() + timeout_s, {}
+        while waiting and self.clock() < deadline:
+            for number, reply in self.take(list(waiting)).items():
+                replies[waiting.pop(number)] = reply
+            if waiting:
+                self.pause(POLL_S)
+        return replies
+
+
+def _reason(error: Any) -> str:
+    return str(error.reason or f"error {error.code}")[: wire.MOST_REASON]
+
+
+class Roster:
+    """The SuperNodes that have introduced themselves.
+
+    Args:
+        post: reaches them.
+    """
+
+    def __init__(self, post: Post) -> None:
+        self._post = post
+        self._known: dict[int, Node] = {}
+
+    def update(self) -> list[Node]:
+        """The nodes that are there now, by index; new ones are asked who they are."""
+        online = self._post.online()
+        new = sorted(online - self._known.keys())
+        if new:
+            replies = self._post.ask_all(new, wire.content({"question": "who"}, {}), "query", INTRODUCTION_S)
+            for node_id, reply in replies.items():
+                node = read_node(node_id, reply)
+                if node is not None:
+                    self._known[node_id] = node
+        return sorted((self._known[node] for node in online & self._known.keys()), key=lambda node: node.index)
+
+    def wait(self, count: int, timeout_s: float) -> list[Node]:
+        """Wait until ``count`` nodes are there; go on with fewer after ``timeout_s``.
+
+        Raises:
+            FederatedError: none came.
+        """
+        deadline = self._post.clock() + timeout_s
+        while len(nodes := self.update()) < count and self._post.clock() < deadline:
+            self._post.pause(POLL_S)
+        if not nodes:
+            raise FederatedError(
+                f"no SuperNode introduced itself within {timeout_s:.0f} s; start them with "
+                "--node-config 'index=0 nodes=1' (docs/federated.md)"
+            )
+        return nodes
+
+
+def read_node(node_id: int, reply: Reply) -> Node | None:
+    """A node from what it says of itself; ``None`` when that makes no sense."""
+    values = {} if isinstance(reply, str) else wire.about(reply)
+    index, nodes = values.get("index"), values.get("nodes")
+    if not (isinstance(index, int) and isinstance(nodes, int) and 0 <= index < nodes):
+        return None
+    return Node(node_id, index, nodes)

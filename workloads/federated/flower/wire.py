@@ -1,0 +1,118 @@
+"""What travels between a Flower server and its clients: one array of bytes and a record of plain values each way.
+
+The bytes are those of :func:`~..update.to_bytes`. Flower's own form of arrays is not used: the bytes are checked by
+:mod:`~..update` and nothing else reads them. Whatever comes from a client is checked here before it is believed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+
+from ....errors import UpdateError
+from ..config import FederatedConfig
+from ..results import Answer, ClientFailure, ClientResult
+
+#: Marks our bytes among Flower's arrays.
+FORM = "edgeroof.bytes"
+#: Reasons of clients are shown to people; a longer one is cut.
+MOST_REASON = 300
+
+_ABOUT = "about"
+
+
+def bytes_array(data: bytes) -> Array:
+    """Bytes as one of Flower's arrays, without a copy."""
+    return Array("uint8", (len(data),), FORM, data)
+
+
+def content(about: Mapping[str, Any], files: Mapping[str, Array]) -> RecordDict:
+    """A message's content.
+
+    Args:
+        about: plain values by name.
+        files: from :func:`bytes_array`, by name.
+    """
+    records: dict[str, Any] = {_ABOUT: ConfigRecord(dict(about))}
+    records |= {name: ArrayRecord({"data": array}) for name, array in files.items()}
+    return RecordDict(records)
+
+
+def about(received: RecordDict) -> dict[str, Any]:
+    """The plain values of a message; empty when it has none."""
+    return dict(received.config_records.get(_ABOUT, {}))
+
+
+def file_bytes(received: RecordDict, name: str, most_bytes: int) -> bytes:
+    """The bytes of a file in a message.
+
+    Raises:
+        UpdateError: there is none, it is no array of bytes, or it is too large.
+    """
+    record = received.array_records.get(name)
+    array = record.get("data") if record is not None else None
+    if array is None:
+        raise UpdateError(f"the message holds no {name}")
+    if array.stype != FORM or array.dtype != "uint8" or tuple(array.shape) != (len(array.data),):
+        raise UpdateError(f"{name} is no array of bytes: {array.dtype}{list(array.shape)}, {array.stype}")
+    if len(array.data) > most_bytes:
+        raise UpdateError(f"{name} has {len(array.data):,} bytes where at most {most_bytes:,} are expected")
+    return array.data
+
+
+def task(round_number: int, client: int, config: FederatedConfig, weights: Array) -> RecordDict:
+    """What a client is asked: train on your data, from these weights."""
+    values = {"round": round_number, "client": client, "config": json.dumps(config.to_json())}
+    return content(values, {"weights": weights})
+
+
+def answer_content(round_number: int, answer: Answer) -> RecordDict:
+    """A client's answer as a message's content."""
+    values: dict[str, Any] = {"round": round_number, "client": answer.client}
+    if isinstance(answer, ClientFailure):
+        return content(values | {"failure": answer.reason}, {})
+    for name in _NUMBERS:
+        values[name] = _NUMBERS[name](getattr(answer, name))
+    return content(values, {"update": bytes_array(answer.payload)})
+
+
+_NUMBERS: dict[str, type] = {"examples": int, "tokens": int, "loss": float, "compute_s": float, "codec_s": float}
+
+
+def read_answer(received: RecordDict, round_number: int, client: int, *, most_bytes: int, most_examples: int) -> Answer:
+    """Read and check a client's answer.
+
+    Args:
+        received: what it sent.
+        round_number: that it was asked in.
+        client: that was asked.
+        most_bytes: of an update that can be meant.
+        most_examples: it can have trained on; more would give it weight that is not its own.
+
+    Returns:
+        The answer; a failure that names what is wrong when it cannot be used.
+    """
+    values = about(received)
+    if "failure" in values:
+        return ClientFailure(client, str(values["failure"])[:MOST_REASON])
+    try:
+        if (values.get("round"), values.get("client")) != (round_number, client):
+            raise UpdateError(f"it is for round {values.get('round')}, client {values.get('client')}")
+        numbers = {name: _number(values, name, kind) for name, kind in _NUMBERS.items()}
+        if not 0 < numbers["examples"] <= most_examples:
+            raise UpdateError(f"it claims {numbers['examples']:,} examples of {most_examples:,}")
+        return ClientResult(client, file_bytes(received, "update", most_bytes), **numbers)
+    except UpdateError as error:
+        return ClientFailure(client, f"sent an unusable update: {error}")
+
+
+def _number(values: Mapping[str, Any], name: str, kind: type) -> Any:
+    value = values.get(name)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise UpdateError(f"its {name} is {str(value)[:40]!r}")
+    if name.endswith("_s") and not 0 <= value < float("inf"):
+        raise UpdateError(f"its {name} is {value}")
+    return value

@@ -1,0 +1,49 @@
+"""Power of what sends and receives, for the energy of communication: one figure per kind of link, with its source.
+
+No link here was metered. A figure holds for a transfer that keeps the link busy, and leaves out the board behind it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ...errors import UsageError
+
+_SMARTPHONE_LTE = "J. Huang et al., MobiSys 2012: an LTE smartphone sending 6.3 Mbit/s, 1.29 W + 0.438 W per Mbit/s; receiving takes less"
+
+
+@dataclass(frozen=True)
+class Radio:
+    """Power of an interface while it is busy.
+
+    Attributes:
+        watts: in W.
+        source: where the figure comes from; assumptions say so.
+    """
+
+    watts: float
+    source: str
+
+
+RADIOS: dict[str, Radio] = {
+    "10g": Radio(10.0, "assumed: a 10 Gbit/s network card"),
+    "1g": Radio(1.0, "assumed: a gigabit Ethernet port"),
+    "wifi": Radio(1.5, "assumed: a Wi-Fi module of a board"),
+    "5g": Radio(4.0, "assumed: no more than LTE's smartphone sending"),
+    "4g": Radio(4.0, "assumed: as LTE's smartphone sending"),
+    "lte": Radio(4.05, _SMARTPHONE_LTE),
+}
+
+
+def radio_of(link: str, watts: float | None = None) -> Radio | None:
+    """The radio of a link: as given, or of a preset; ``None`` for a link of one's own without a figure.
+
+    Raises:
+        UsageError: the given power makes no sense.
+    """
+    if watts is None:
+        return RADIOS.get(link)
+    if not (math.isfinite(watts) and watts >= 0):
+        raise UsageError(f"a radio power of {watts} W makes no sense; give 0 or more")
+    return Radio(watts, "given by the user")
