@@ -21,6 +21,7 @@ HTA_PYTHON ?=
 KERNEL ?= adamw
 ROUNDS ?=
 ENGINE ?=
+NODES ?=
 ARCH ?= sm_87
 ARGS ?=
 
@@ -28,7 +29,7 @@ ARGS ?=
 option = $(if $($(1)),$(2) $($(1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup profile analyze ab kernels gpu-evidence fl devices calibrate doctor test test-all lint format benchmarks clean
+.PHONY: help setup profile analyze ab kernels gpu-evidence fl fl-profile devices calibrate doctor test test-all lint format benchmarks clean
 
 help: ## list the targets
 	@echo "edgeroof: what holds a training step back, kernel by kernel"
@@ -65,12 +66,16 @@ ab: $(VENV)/.run-ready ## compare implementations with intervals (KERNEL: adamw 
 kernels: $(VENV)/.dev-ready ## compile edgeroof's kernels for GPUs that are not here: registers, spills, widths (ARCH)
 	@$(BIN)/edgeroof kernels --arch $(ARCH) $(ARGS)
 
-gpu-evidence: $(VENV)/.dev-ready ## everything a GPU can prove, in about eight minutes, into results/<device>/
+gpu-evidence: $(VENV)/.dev-ready ## everything a GPU can prove, in about twenty-five minutes, into results/<device>/
 	@$(BIN)/python benchmarks/gpu_evidence.py $(ARGS)
 
-fl: $(VENV)/.run-ready ## fine-tune in a federation, round by round (MODEL ROUNDS ENGINE DATA OUT)
+fl: $(if $(filter flower,$(ENGINE)),$(VENV)/.dev-ready,$(VENV)/.run-ready) ## fine-tune in a federation, round by round (MODEL ROUNDS ENGINE NODES DATA OUT)
 	@$(BIN)/edgeroof fl run --model $(MODEL) $(call option,ROUNDS,--rounds) $(call option,ENGINE,--engine) \
-	  $(call option,BATCH,--batch-size) $(call option,DATA,--data) $(call option,OUT,--out) $(ARGS)
+	  $(call option,NODES,--nodes) $(call option,BATCH,--batch-size) $(call option,DATA,--data) $(call option,OUT,--out) $(ARGS)
+
+fl-profile: $(VENV)/.dev-ready ## profile the client step on every SuperNode and compare them (MODEL NODES BATCH STEPS OUT)
+	@$(BIN)/edgeroof fl profile --model $(MODEL) $(call option,NODES,--nodes) $(call option,BATCH,--batch-size) \
+	  $(call option,STEPS,--steps) $(call option,OUT,--out) $(ARGS)
 
 devices: $(VENV)/.run-ready ## list the devices edgeroof knows
 	@$(BIN)/edgeroof devices $(ARGS)

@@ -192,6 +192,15 @@ def _expect(named: Device, found: Device) -> Device:
     )
 
 
+def save(run: Run, out: str | Path) -> Run:
+    """Write a run with its report to a folder; one that is there is replaced.
+
+    Raises:
+        RunError: the place is taken by something else, or cannot be written.
+    """
+    return _save(run, out, None)
+
+
 def _save(run: Run, out: str | Path, trace: Path | None) -> Run:
     from .profiler.run import save
     from .reports import html

@@ -17,10 +17,10 @@ import click
 import typer
 from rich.console import Console
 
-from . import __version__, api, cli_federated, cli_kernels
+from . import __version__, api, cli_federated, cli_kernels, cli_project, project
 from .cli_kernels import result_folder
 from .errors import EdgeroofError, UsageError
-from .progress import calibration_progress, step_progress
+from .progress import calibration_progress, count_progress, step_progress
 from .reports.text import clean
 
 app = typer.Typer(
@@ -89,7 +89,10 @@ def profile(
     top: Top = 15,
     as_json: Json = False,
 ) -> None:
-    """Profile a federated client's training step on this machine and write a report."""
+    """Profile a federated client's training step on this machine and write a report.
+
+    With --device naming a device that is not here, the step is projected for it instead, and says so everywhere.
+    """
     from .profiler.capture import CaptureOptions
 
     capture = CaptureOptions(warmup, steps, profiled_steps)
@@ -113,6 +116,12 @@ def profile(
         "seed": seed,
     }
     api.check_config(**config)
+    if project.is_elsewhere(device):
+        with count_progress("projection") as on_progress:
+            run = project.client_step(device, on_progress=on_progress, command=_command(), **config)
+        with result_folder(out, f"{Path(model).name}-on-{Path(device).stem}") as folder:
+            _show(api.save(run, folder), top, as_json)
+        return
     with calibration_progress() as on_calibration:
         machine = api.this_machine(device, on_calibration=on_calibration)
     with result_folder(out, f"{Path(model).name}-{machine.name}") as folder, step_progress() as on_progress:
@@ -210,6 +219,9 @@ def doctor() -> None:
 
 app.command(epilog="Example: edgeroof ab adamw --providers torch-foreach,torch-fused,fused-adamw")(cli_kernels.ab)
 app.command(epilog="Example: edgeroof kernels --arch sm_87")(cli_kernels.kernels)
+app.command("project", epilog="Example: edgeroof project --devices orin,a100 --model base --batch-size 8,16,32")(
+    cli_project.project_command
+)
 app.add_typer(cli_federated.app, name="fl")
 
 

@@ -179,5 +179,66 @@ def _show(result: dict[str, Any], folder: Path, as_json: bool) -> None:
     document_terminal.render(federated_document(result), Console(), folder=folder)
 
 
+@app.command(epilog="Example: edgeroof fl granularity --model small --device a100 --lora-rank 8")
+def granularity(
+    model: Annotated[str | None, typer.Option(help="one or more, such as small,base; by default the run's")] = None,
+    device: Annotated[str | None, typer.Option(help="one or more, such as a100,orin:30W; steps are projected")] = None,
+    links: Annotated[str, typer.Option(help="10g, 1g, wifi, 5g, 4g, lte, or DOWN/UP/RTT as in 50/10/30")] = (
+        ",".join(fl.DEFAULT_LINKS)
+    ),
+    codecs: Annotated[str, typer.Option(help="codecs of updates")] = ",".join(fl.DEFAULT_CODECS),
+    down_codec: Annotated[str | None, typer.Option(help="of the server's weights; by default fp32")] = None,
+    lora_rank: Annotated[int | None, typer.Option(help="compare LoRA adapters of this rank as well")] = None,
+    step_time_ms: Annotated[float | None, typer.Option(help="time of a step, when it is known")] = None,
+    run: Annotated[Path | None, typer.Option(help="folder of a run whose step time is taken")] = None,
+    dialogues_per_client: Annotated[int, typer.Option(help="a tenth of SAMSum's 14,732")] = 1473,
+    batch_size: Annotated[int | None, typer.Option(help="by default 32, or that of the run")] = None,
+    local_epochs: Annotated[int, typer.Option(help="passes over a client's data in a round")] = 1,
+    compute_watts: Annotated[float | None, typer.Option(help="while computing; by default the device's limit")] = None,
+    radio_watts: Annotated[float | None, typer.Option(help="while the link is busy; by default a named figure")] = None,
+    emulate: Annotated[bool, typer.Option("--emulate", help="check the links' model over TCP; as root")] = False,
+    out: Annotated[Path | None, typer.Option(help="folder for result and report")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON, nothing else")] = False,
+) -> None:
+    """Say how much of a round is computing, per model, device, codec and link."""
+    from .workloads.federated.granularity_cases import Wanted
+
+    wanted = Wanted(
+        models=_names(model),
+        devices=_names(device),
+        lora_rank=lora_rank,
+        step_time_ms=step_time_ms,
+        run=str(run) if run else None,
+        dialogues=dialogues_per_client,
+        batch_size=batch_size,
+        local_epochs=local_epochs,
+        compute_w=compute_watts,
+    )
+    with result_folder(out, "granularity") as folder, count_progress("granularity") as on_progress:
+        result = fl.compare_links(
+            wanted,
+            links=_names(links),
+            codecs=_names(codecs),
+            down_codec=down_codec,
+            radio_w=radio_watts,
+            emulated=emulate,
+            out=folder,
+            on_progress=on_progress,
+            command=_command(),
+        )
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    from .reports import document_terminal
+    from .reports.granularity import granularity_document
+
+    document_terminal.render(granularity_document(result), Console(), folder=folder)
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    """Names that the user separated by commas."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
 def _command() -> str:
     return shlex.join(["edgeroof", *sys.argv[1:]])

@@ -20,17 +20,21 @@ if TYPE_CHECKING:
     from .workloads.federated.checkpoint import Checkpoint
     from .workloads.federated.config import FederatedConfig
     from .workloads.federated.flower.deployment import FlowerOptions
+    from .workloads.federated.granularity_cases import Wanted
     from .workloads.federated.rounds import Progress
     from .workloads.federated.training import ClientTrainer
 
 RESULT_FILE = "federated.json"
 FLEET_FILE = "fleet.json"
+GRANULARITY_FILE = "granularity.json"
 REPORT_FILE = "report.html"
 CHECKPOINTS = "checkpoints"
 SCHEMA_VERSION = 1
 ENGINES = ("local", "flower")
 #: Links that a result is judged over unless others are named.
 DEFAULT_LINKS = ("10g", "1g", "wifi", "5g", "lte")
+#: Codecs that granularity is compared for unless others are named.
+DEFAULT_CODECS = ("none", "fp16", "int8", "int4", "topk:0.01+fp16", "lowrank:4")
 
 
 def preset(model: str = "small", *, device: str = "cpu", **changes: Any) -> FederatedConfig:
@@ -284,4 +288,92 @@ def profile_fleet(
     return result
 
 
-__all__ = ["ENGINES", "engine_seconds", "granularity", "load", "preset", "profile_fleet", "run", "save"]
+def compare_links(
+    wanted: Wanted,
+    *,
+    links: Sequence[str] = DEFAULT_LINKS,
+    codecs: Sequence[str] = DEFAULT_CODECS,
+    down_codec: str | None = None,
+    radio_w: float | None = None,
+    emulated: bool = False,
+    out: str | Path | None = None,
+    on_progress: Progress = lambda what, done, total: None,
+    command: str = "",
+) -> dict[str, Any]:
+    """Granularity of a round per model, device, codec and link, without a federation being run.
+
+    Args:
+        wanted: clients to compare.
+        links: names of links, or links of one's own.
+        codecs: names of codecs of updates.
+        down_codec: codec of the server's weights; by default they travel in fp32, as in :func:`run`.
+        radio_w: power while a link is busy, in W, in place of :mod:`~.workloads.federated.radios`.
+        emulated: also send messages of these sizes over emulated links; needs root.
+        out: folder for result and report; without it nothing is kept.
+        on_progress: told what is being done.
+        command: how to make the result again.
+
+    Returns:
+        The JSON-ready result.
+
+    Raises:
+        EdgeroofError: what went wrong and what to do.
+    """
+    from .profiler.environment import describe_environment, describe_torch
+    from .workloads.federated.codecs import parse_codec
+    from .workloads.federated.emulated_table import emulate_all
+    from .workloads.federated.emulation import check_allowed
+    from .workloads.federated.granularity_cases import build_cases
+    from .workloads.federated.granularity_table import measure_traffic, table
+    from .workloads.federated.links import parse_link
+    from .workloads.federated.radios import describe_radios
+
+    chosen, coders = [parse_link(name) for name in links], [parse_codec(name) for name in codecs]
+    radios = describe_radios(chosen, radio_w)
+    down = parse_codec(down_codec) if down_codec else None
+    if emulated:
+        check_allowed()
+    on_progress("time of a step", 0, 1)
+    cases = build_cases(wanted)
+    variants = list(dict.fromkeys((case.model, case.lora_rank) for case in cases))
+    traffic = measure_traffic(variants, coders, down=down, on_progress=on_progress)
+    result = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "granularity",
+        "wanted": dataclasses.asdict(wanted),
+        "cases": [case.describe() for case in cases],
+        "traffic": [entry.describe() for entry in traffic],
+        "codecs": {codec.name: codec.title for codec in coders},
+        "down_codec": down.name if down else "none",
+        "links": [dataclasses.asdict(link) for link in chosen],
+        "radios": radios,
+        "rows": table(cases, traffic, chosen, radio_w=radio_w),
+        "emulation": emulate_all(traffic, chosen, on_progress) if emulated else None,
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": command,
+        "environment": describe_environment() | describe_torch(),
+    }
+    if out is not None:
+        _save_granularity(result, Path(out))
+    return result
+
+
+def _save_granularity(result: Mapping[str, Any], folder: Path) -> None:
+    from .reports import document_html
+    from .reports.granularity import granularity_document
+
+    report = document_html.render(granularity_document(result))
+    _write(folder, {GRANULARITY_FILE: json.dumps(result, allow_nan=False) + "\n", REPORT_FILE: report})
+
+
+__all__ = [
+    "ENGINES",
+    "compare_links",
+    "engine_seconds",
+    "granularity",
+    "load",
+    "preset",
+    "profile_fleet",
+    "run",
+    "save",
+]

@@ -7,11 +7,15 @@ run = edgeroof.project.carry(edgeroof.load("runs/base-a100"), "orin")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import datetime
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import api
-from .errors import DeviceError, UsageError
+from .errors import DeviceError, RunError, UsageError
 
 if TYPE_CHECKING:
     from .profiler.costs import Cost
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Called with what is being done, the steps done and the steps in all.
 Progress = Callable[[str, int, int], None]
+
+SCHEMA_VERSION = 1
 
 #: Share of the least power budget that a board is assumed to draw at rest: the lower end of the energy of a step.
 AT_REST = 0.5
@@ -147,6 +153,87 @@ def carry(
     target = _device(device, power_mode, gpu_mhz, emc_mhz)
     method = _CARRIED.format(source=source.title)
     return carry_run(run, source, target, method=method, interval=_INTERVAL, command=command)
+
+
+def compare(
+    devices: Sequence[str],
+    batch_sizes: Sequence[int | None],
+    config: Mapping[str, Any],
+    *,
+    on_progress: Progress = lambda what, done, total: None,
+    command: str = "",
+) -> dict[str, Any]:
+    """Project one client's step on several devices and with several batch sizes.
+
+    Args:
+        devices: names or paths of device files.
+        batch_sizes: ``None`` stands for the default.
+        config: other fields of :class:`~edgeroof.workloads.client_config.ClientConfig`.
+        on_progress: told what is being done.
+        command: how to make the result again.
+
+    Returns:
+        The JSON-ready result: ``workload``, and one of ``rows`` for each device and batch size.
+
+    Raises:
+        EdgeroofError: what went wrong and what to do.
+    """
+    targets = [_device(name, None, None, None) for name in devices]
+    rows = []
+    workload: dict[str, Any] = {}
+    for number, (target, batch) in enumerate(itertools.product(targets, batch_sizes)):
+        on_progress(f"{target.name}, batch {batch or 'default'}", number, len(targets) * len(batch_sizes))
+        run = client_step(target, largest_batch=False, batch_size=batch, **config)
+        workload = run.summary["workload"]
+        rows.append(_row(run, target))
+    on_progress("done", len(rows), len(rows))
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "projection-comparison",
+        "workload": workload,
+        "rows": rows,
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": command,
+    }
+
+
+def _row(run: Run, device: Device) -> dict[str, Any]:
+    summary, entry = run.summary, run.summary["projection"]
+    step_us = entry["step_time_ms"]["value"] * 1e3
+    modes = [mode for mode in entry["power_modes"] if mode["chosen"]]
+    return {
+        "device": device.name,
+        "title": device.title,
+        "power_mode": device.power_mode,
+        "batch_size": summary["workload"]["batch_size"],
+        "step_time_ms": entry["step_time_ms"],
+        "phases": {phase["phase"]: phase["value"] for phase in entry["phases"]},
+        "bounds": {bound["bound"]: bound["dur_us"] / step_us for bound in summary["bounds"]},
+        "mfu": summary["metrics"]["mfu"]["value"],
+        "tokens_per_s": summary["metrics"]["tokens_per_s"]["non_padding"],
+        "memory": entry["memory"],
+        "energy_j": modes[0]["energy_j"] if modes else None,
+        "method": entry["method"],
+        "interval": entry["interval"],
+        "assumed": entry["assumed"],
+    }
+
+
+def save_comparison(result: Mapping[str, Any], folder: Path) -> None:
+    """Write ``comparison.json`` and ``report.html`` into a folder.
+
+    Raises:
+        RunError: they cannot be written.
+    """
+    from .reports import document_html
+    from .reports.projection_table import comparison_document
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "comparison.json").write_text(json.dumps(result, allow_nan=False) + "\n", encoding="utf-8")
+        document_html.write(comparison_document(result), folder / "report.html")
+    except OSError as error:
+        raise RunError(f"the comparison could not be written to {folder}: {error.strerror or error}") from error
 
 
 def _device(device: str | Device, power_mode: str | None, gpu_mhz: float | None, emc_mhz: float | None) -> Device:
@@ -292,4 +379,4 @@ def is_elsewhere(name: str) -> bool:
     return not (named.kind == found.kind == "cuda" and found.spec is None)  # a description of the GPU that is here
 
 
-__all__ = ["carry", "client_step", "is_elsewhere", "model_pass"]
+__all__ = ["carry", "client_step", "compare", "is_elsewhere", "model_pass", "save_comparison"]

@@ -20,6 +20,9 @@ COLUMNS = (
 
 Results = Mapping[str, dict[str, Any]]
 
+#: Suites of T5's operators.
+OPERATORS = ("softmax", "rms_norm", "gated_gelu", "cross_entropy")
+
 
 def write(folder: Path, entries: Sequence[Mapping[str, Any]]) -> None:
     """Write ``ab.csv`` and ``summary.md`` from what lies in the folder.
@@ -93,10 +96,10 @@ def markdown(folder: Path, entries: Sequence[Mapping[str, Any]], results: Result
     yield from ["", "## Parts", "", "| part | status | seconds | reason |", "| --- | --- | ---: | --- |"]
     for entry in entries:
         yield f"| {entry['name']} | {entry['status']} | {entry.get('seconds', '')} | {entry['reason']} |"
-    counted = counters(folder / "ncu")
+    counted = [line for part in sorted(folder.glob("ncu*")) if (line := counters(part))]
     if counted:
-        yield from ["", "## Counted bytes", "", counted]
-    for model in ("base", "small"):
+        yield from ["", "## Counted bytes", "", *(f"- {line}" for line in counted)]
+    for model in ("base", "base-fused", "small"):
         run = _read(folder / f"profile-{model}" / "run.json")
         if run:
             yield from ["", f"## Client step, FLAN-T5-{model}", "", run["answer"]["headline"], ""]
@@ -128,6 +131,45 @@ def claims(results: Results) -> Iterator[tuple[str, str, str]]:
     yield "bf16 with 8-bit states, base: at least 2.3 times torch's fused fp32", *cells
     graph = _ratio(_find(plain, "lora-small", "edgeroof-graph"), "wall")
     yield "LoRA, replayed from a graph: at least twice torch's fused in wall time", *_ratio_cells(graph, 2.0)
+    yield from operator_claims(results)
+    yield from step_claims(results)
+
+
+def operator_claims(results: Results) -> Iterator[tuple[str, str, str]]:
+    """Of T5's operators at FLAN-T5-base's shapes."""
+    for dtype in ("bf16", "fp32"):
+        ours = _find(results.get(f"ab-softmax-{dtype}-forward"), "base-encoder", "edgeroof")
+        fraction = ours.get("roof_fraction") if ours else None
+        claim = f"softmax {dtype}, encoder, forward: at least 85 % of the measured bandwidth"
+        yield claim, percent(fraction), _met(fraction, 0.85)
+        both = _ratio(_find(results.get(f"ab-softmax-{dtype}-both"), "base-encoder", "edgeroof"), "device")
+        yield f"softmax {dtype}, encoder, forward and backward: at least 3 times eager", *_ratio_cells(both, 3.0)
+        for suite in OPERATORS:
+            yield f"{suite} {dtype}: nowhere slower than torch.compile", *_against_compiled(results, suite, dtype)
+
+
+def _against_compiled(results: Results, suite: str, dtype: str) -> tuple[str, str]:
+    """Medians of one run against each other; the worst problem decides."""
+    quotients = {}
+    for problem in (results.get(f"ab-{suite}-{dtype}-both") or {}).get("problems", []):
+        timed = {entry["provider"]: _device_us(entry) for entry in problem["results"] if "times_us" in entry}
+        if {"edgeroof", "torch-compile"} <= timed.keys():
+            quotients[problem["name"]] = timed["torch-compile"] / timed["edgeroof"]
+    if not quotients:
+        return "not measured", "not measured"
+    worst = min(quotients, key=lambda name: quotients[name])
+    return f"{number(quotients[worst])} × on {worst} (medians)", _met(quotients[worst], 1.0)
+
+
+def step_claims(results: Results) -> Iterator[tuple[str, str, str]]:
+    """Of the client's step with the fused model."""
+    for part, rival in (
+        ("ab-step-bf16", "the plain one with SDPA"),
+        ("ab-step-bf16-eager-attention", "eager attention"),
+        ("ab-step-bf16-compiled-model", "torch.compile"),
+    ):
+        ratio = _ratio(_find(results.get(part), "base", "adamw+fused-model"), "wall")
+        yield f"fused step in bf16, base: faster than {rival}", *_ratio_cells(ratio, 1.0)
 
 
 def _find(result: Mapping[str, Any] | None, problem: str, provider: str) -> dict[str, Any] | None:
@@ -173,10 +215,10 @@ def counters(folder: Path) -> str:
         for row in table
         if row["Metric Name"].startswith("dram__bytes") and row["Metric Unit"] in scale
     )
-    if not counted or not stated:
+    if not counted or not stated.get("bytes_moved"):
         return ""
     return (
-        f"One AdamW step of FLAN-T5-{stated['problem']}: ncu counts {counted / 1e9:.3f} GB of DRAM traffic, edgeroof "
+        f"{stated['title']}: ncu counts {counted / 1e9:.3f} GB of DRAM traffic, edgeroof "
         f"states {stated['bytes_moved'] / 1e9:.3f} GB ({percent(counted / stated['bytes_moved'])})."
     )
 

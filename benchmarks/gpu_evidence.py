@@ -1,7 +1,7 @@
-"""Everything a GPU can prove about edgeroof, in about eight minutes: ``make gpu-evidence``.
+"""Everything a GPU can prove about edgeroof, in about twenty-five minutes: ``make gpu-evidence``.
 
 The parts run one after another, each in a child process: environment, calibration, GPU tests, profiles of client steps,
-the A/B suites in fp32 and bf16 with clipping and without, a whole step, compiled kernels, and hardware counters. Each
+the A/B suites of optimizers and of T5's operators in fp32 and bf16, whole steps, compiled kernels, and hardware counters. Each
 part leaves its result under ``results/<device>/``; a part that is there is not run again, so an interrupted run goes on
 where it stopped. A part that cannot run is skipped with the reason. At the end come ``summary.md`` and ``ab.csv``.
 
@@ -32,6 +32,8 @@ ROOT = Path(__file__).resolve().parents[1]
 EDGEROOF = [sys.executable, "-c", "from edgeroof.cli import main; main()"]
 #: Files larger than this stay where they were made.
 MOST_BYTES = 8 << 20
+#: Suites of T5's operators.
+OPERATORS = ("softmax", "rms_norm", "gated_gelu", "cross_entropy")
 
 
 @dataclass(frozen=True)
@@ -62,19 +64,37 @@ def parts(rehearse: bool) -> list[Part]:
     timing = quick or ["--seconds", "0.5", "--most-seconds", "6", "--energy-seconds", "0.5"]
     step = quick or ["--problems", "small,base", "--seconds", "0.5", "--most-seconds", "10", "--energy-seconds", "1"]
     pytest = [sys.executable, "-m", "pytest", "-q"]
+    small = ["--batch-size", "1", "--source-length", "32", "--target-length", "16"]
     some = ["--providers", "torch-foreach,torch-loop,edgeroof"] if rehearse else []
 
     def adamw(name: str, *options: str) -> Part:
         command = [*lab, "adamw", "--problems", sizes, "--out", "{out}/ab", *timing, *some, *options]
         return Part(name, command, 2.5, ("ab/ab.json", "ab/report.html"))
 
-    def profile(model: str) -> Part:
+    def operator(suite: str, dtype: str, mode: str) -> Part:
+        ask = ["--dtype", dtype, "--mode", mode, "--out", "{out}/ab"]
+        short = ["--quick", *small] if rehearse else ["--seconds", "0.2", "--most-seconds", "1.5"]
+        command = [*lab, suite, *ask, *(quick or ["--energy-seconds", "0"]), *short]
+        return Part(f"ab-{suite}-{dtype}-{mode}", command, 2.5, ("ab/ab.json", "ab/report.html"))
+
+    def whole_step(name: str, *options: str) -> Part:
+        short = ["--quick", *quick] if rehearse else step
+        return Part(name, [*lab, "step", "--out", "{out}/ab", *short, *options], 4.0, ("ab/ab.json", "ab/report.html"))
+
+    def profile(model: str, *options: str) -> Part:
         tiny = (
             ["--batch-size", "1", "--source-length", "16", "--target-length", "8", "--steps", "1"] if rehearse else []
         )
         size = "tiny" if rehearse else model
         command = [*EDGEROOF, "profile", "--model", size, "--out", "{out}/run", "--profiled-steps", "1", *tiny]
-        return Part(f"profile-{model}", command, 2.0, ("run/run.json", "run/report.html", "run/trace.json.gz"))
+        name = f"profile-{model}{''.join(options).replace('--', '-')}"
+        return Part(name, [*command, *options], 2.0, ("run/run.json", "run/report.html", "run/trace.json.gz"))
+
+    def counted(name: str, suite: str) -> Part:
+        command = [*_ncu(), *me, "--one-step", "{out}", "--suite", suite]
+        return Part(name, command, 2.0, ("counters.csv", "step.json"), _without_ncu)
+
+    form = "adamw+fused-model"
 
     return [
         Part("environment", [*me, "--describe", "{out}"], 1.0, ("environment.json",)),
@@ -82,15 +102,19 @@ def parts(rehearse: bool) -> list[Part]:
         adamw("ab-adamw-fp32-clip", "--clip-norm", "1.0"),
         adamw("ab-adamw-bf16", "--dtype", "bf16"),
         adamw("ab-adamw-bf16-clip", "--dtype", "bf16", "--clip-norm", "1.0"),
-        Part(
-            "ab-step",
-            [*lab, "step", "--out", "{out}/ab", *(step if not rehearse else ["--quick", *quick])],
-            2.0,
-            ("ab/ab.json", "ab/report.html"),
+        *(operator(suite, dtype, "both") for suite in OPERATORS for dtype in ("bf16", "fp32")),
+        whole_step("ab-step-bf16", "--dtype", "bf16"),
+        whole_step("ab-step"),
+        *(
+            whole_step(f"ab-step-bf16-{rival}", "--dtype", "bf16", "--baseline", f"adamw+{rival}", "--providers", form)
+            for rival in ("eager-attention", *(() if rehearse else ("compiled-model",)))
         ),
+        *(operator(suite, dtype, "forward") for suite in OPERATORS for dtype in ("bf16", "fp32")),
         profile("base"),
+        profile("base", "--fused"),
         profile("small"),
-        Part("ncu", [*_ncu(), *me, "--one-step", "{out}"], 2.0, ("counters.csv", "step.json"), _without_ncu),
+        counted("ncu", "adamw"),
+        *(counted(f"ncu-{suite}", suite) for suite in OPERATORS),
         Part(
             "ab-adafactor",
             [*lab, "adafactor", "--problems", "lora-small" if rehearse else "lora-small,small,base",
@@ -100,6 +124,7 @@ def parts(rehearse: bool) -> list[Part]:
         ),
         Part("gpu-tests", [*pytest, "-m", "gpu", str(ROOT / "tests")], 3.0, (), _without_gpu_tests),
         Part("kernels", [*EDGEROOF, "kernels", "--arch", "all", "--json"], 3.0),
+        *(operator(suite, dtype, "backward") for suite in OPERATORS for dtype in ("bf16", "fp32")),
     ]  # fmt: skip
 
 
@@ -196,17 +221,16 @@ def describe(folder: Path) -> None:
     (folder / "environment.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
-def one_step(folder: Path, problem_name: str = "base") -> None:
-    """Child of ncu: one step of edgeroof's AdamW with the counters on, and the bytes it says it moves."""
+def one_step(folder: Path, suite_name: str) -> None:
+    """Child of ncu: one call of edgeroof's AdamW or operator with the counters on, and the bytes it says it moves."""
     import torch
 
-    from edgeroof.kernels.suites.adamw import adamw_suite
-    from edgeroof.kernels.suites.optimizers import problem_tensors
+    from edgeroof import lab
 
-    suite = adamw_suite()
-    problem = suite.problems[problem_name]
+    suite = lab.load_suite(suite_name, kind="cuda")
+    problem = suite.problems["base" if "base" in suite.problems else suite.quick["cuda"][0]]
     provider = next(provider for provider in suite.providers if provider.name == "edgeroof")
-    work = provider.build(problem, problem_tensors(problem, "cuda"))
+    work = provider.build(problem, suite.inputs(problem, "cuda"))
     for _ in range(3):
         work.call()
     torch.cuda.synchronize()
@@ -214,7 +238,7 @@ def one_step(folder: Path, problem_name: str = "base") -> None:
     work.call()
     torch.cuda.synchronize()
     torch.cuda.profiler.stop()
-    stated = {"problem": problem_name, "parameters": problem.parameters, "bytes_moved": work.bytes_moved}
+    stated = {"problem": problem.name, "title": problem.title, "bytes_moved": work.bytes_moved}
     (folder / "step.json").write_text(json.dumps(stated) + "\n", encoding="utf-8")
 
 
@@ -238,15 +262,16 @@ def main() -> int:
     """Run what is missing and write the summary; 0 when nothing failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="folder for the results; by default results/<device>")
-    parser.add_argument("--minutes", type=float, default=8.0, help="start no part after this long")
+    parser.add_argument("--minutes", type=float, default=25.0, help="start no part after this long")
     parser.add_argument("--only", help="names of parts, commas between")
     parser.add_argument("--force", action="store_true", help="run parts again that are done")
     parser.add_argument("--rehearse", action="store_true", help="run everything in miniature, also without a GPU")
     parser.add_argument("--describe", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--one-step", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--suite", default="adamw", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.describe or options.one_step:
-        describe(options.describe) if options.describe else one_step(options.one_step)
+        describe(options.describe) if options.describe else one_step(options.one_step, options.suite)
         return 0
     device = _device_name()
     if device is None and not options.rehearse:

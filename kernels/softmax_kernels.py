@@ -38,16 +38,22 @@ def _load(pointers, inside):
 
 
 @triton.jit
-def _biased(scores, bias, mask, inside):
-    """Scores plus bias, minus infinity where the mask forbids; ``bias`` is a tile, the others are pointers."""
+def _biased(scores, shared_bias, bias, bias_offset, mask, mask_offset, inside, BIAS_PER_BATCH: tl.constexpr):
+    """Scores plus bias, minus infinity where the mask forbids.
+
+    ``shared_bias`` is the tile of a bias that all batches share, or ``None``; the others are pointers, and where to go
+    from them for this batch.
+    """
     value = tl.load(scores, mask=inside, other=MINUS_INFINITY).to(tl.float32)
-    if bias is not None:
-        value += bias
+    if BIAS_PER_BATCH:
+        value += _load(bias + bias_offset, inside)
+    elif shared_bias is not None:
+        value += shared_bias
     if mask is not None:
         if mask.dtype.scalar.element_ty.is_int():
-            value = tl.where(tl.load(mask, mask=inside, other=0) != 0, value, MINUS_INFINITY)
+            value = tl.where(tl.load(mask + mask_offset, mask=inside, other=0) != 0, value, MINUS_INFINITY)
         else:
-            value += _load(mask, inside)
+            value += _load(mask + mask_offset, inside)
     return value
 
 
@@ -113,12 +119,11 @@ def softmax_kernel(
     first = (part * chunk).to(tl.int64)
     for step in range(tl.minimum(chunk, batches - part * chunk)):
         batch = first + step
-        bias_here, mask_here = shared_bias, None
-        if BIAS_PER_BATCH:
-            bias_here = _load(bias + batch * bias_b * ALIGN, inside)
-        if mask is not None:
-            mask_here = mask + batch * mask_b * ALIGN
-        result = _softmax(_biased(scores + batch * scores_b * ALIGN, bias_here, mask_here, inside))
+        value = _biased(
+            scores + batch * scores_b * ALIGN, shared_bias, bias, batch * bias_b * ALIGN, mask, batch * mask_b * ALIGN,
+            inside, BIAS_PER_BATCH,
+        )  # fmt: skip
+        result = _softmax(value)
         if seed is not None:
             kept = _kept(key, batch, head, query, queries, threshold, ROWS, WIDTH)
             result = tl.where(kept, result * scale, 0.0)
@@ -169,12 +174,11 @@ def softmax_backward_kernel(
         if seed is None:
             probs = _load(saved + batch * saved_b * ALIGN, inside)
         else:
-            bias_here, mask_here = shared_bias, None
-            if BIAS_PER_BATCH:
-                bias_here = _load(bias + batch * bias_b * ALIGN, inside)
-            if mask is not None:
-                mask_here = mask + batch * mask_b * ALIGN
-            probs = _softmax(_biased(saved + batch * saved_b * ALIGN, bias_here, mask_here, inside))
+            value = _biased(
+                saved + batch * saved_b * ALIGN, shared_bias, bias, batch * bias_b * ALIGN, mask,
+                batch * mask_b * ALIGN, inside, BIAS_PER_BATCH,
+            )  # fmt: skip
+            probs = _softmax(value)
             kept = _kept(key, batch, head, query, queries, threshold, ROWS, WIDTH)
             slope = tl.where(kept, slope * scale, 0.0)
         slope = probs * (slope - _sum(probs * slope))

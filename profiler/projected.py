@@ -60,8 +60,10 @@ class Projected:
 
 
 def is_kernel(record: OpRecord) -> bool:
-    """Whether the op does work on the device."""
-    return not is_metadata(record.name)
+    """Whether the op does work on the device: not on metadata, and not on an optimizer's counters, which the host keeps."""
+    if is_metadata(record.name):
+        return False
+    return not (record.phase == "optimizer" and all(meta.numel <= 1 for meta in flatten(record.args)))
 
 
 def project_run(

@@ -194,7 +194,7 @@ def _fused_adamw(
     parameters: list[torch.nn.Parameter], settings: OptimizerSettings, **options: Any
 ) -> torch.optim.Optimizer:
     from ..kernels.optim import FusedAdamW
-    from ..kernels.optim.costs import register_costs
+    from ..kernels.registration import register_costs
 
     register_costs()
     return FusedAdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, **options)
@@ -218,7 +218,7 @@ def _fused_adamw_8bit(parameters: list[torch.nn.Parameter], settings: OptimizerS
 @register_optimizer("fused-adafactor", "edgeroof's Adafactor with few passes, set as the Trainer sets transformers'")
 def _fused_adafactor(parameters: list[torch.nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:
     from ..kernels.optim import FusedAdafactor
-    from ..kernels.optim.costs import register_costs
+    from ..kernels.registration import register_costs
 
     register_costs()
     return FusedAdafactor(

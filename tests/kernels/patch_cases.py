@@ -24,7 +24,9 @@ def small_t5(attention: str = "eager", dropout: float = 0.0, cls: Any = T5ForCon
     model = cls(config).train()
     with torch.no_grad():
         for parameter in model.parameters():  # norms that scale, biases that matter
-            parameter.copy_(torch.randn_like(parameter) * (0.1 if parameter.dim() > 1 else 0.1) + (parameter.dim() == 1))
+            parameter.copy_(
+                torch.randn_like(parameter) * (0.1 if parameter.dim() > 1 else 0.1) + (parameter.dim() == 1)
+            )
     return model
 
 

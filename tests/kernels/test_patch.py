@@ -104,7 +104,9 @@ def test_lora_adapters(when):
     peft = pytest.importorskip("peft")
 
     def adapted(model):
-        return peft.inject_adapter_in_model(peft.LoraConfig(r=2, target_modules=["q", "v"], init_lora_weights=False), model)
+        return peft.inject_adapter_in_model(
+            peft.LoraConfig(r=2, target_modules=["q", "v"], init_lora_weights=False), model
+        )
 
     torch.manual_seed(5)
     plain = adapted(small_t5())
@@ -133,7 +135,9 @@ def test_a_norm_that_is_trained_as_a_copy_replaces_the_carried_one():
     assert all(gradient.abs().sum() > 0 for name, gradient in gradients.items() if "modules_to_save" in name)
 
 
-@pytest.mark.parametrize("options", [{"use_cache": True}, {"use_cache": False}, {"num_beams": 3}, {"mode": "inference"}])
+@pytest.mark.parametrize(
+    "options", [{"use_cache": True}, {"use_cache": False}, {"num_beams": 3}, {"mode": "inference"}]
+)
 def test_generation(options):
     options = dict(options)
     mode = torch.inference_mode if options.pop("mode", None) else torch.no_grad

@@ -26,7 +26,9 @@ def losses(step, steps):
     return torch.stack([step.run(step.batches[index % len(step.batches)]).loss for index in range(steps)])
 
 
-FUSED = pytest.mark.parametrize("fused", [{"fused": True}, {"fused": True, "chunked_loss": True}], ids=["fused", "chunked"])
+FUSED = pytest.mark.parametrize(
+    "fused", [{"fused": True}, {"fused": True, "chunked_loss": True}], ids=["fused", "chunked"]
+)
 
 
 @FUSED

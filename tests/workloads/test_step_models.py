@@ -73,7 +73,7 @@ def test_the_suite_compares_the_fused_model_with_the_plain_one():
     small = suite.problems["small"]
     config = dataclasses.replace(small.config, model="tiny")
     tiny = dataclasses.replace(small, name="tiny", parameters=1000, tensors=4, config=config)
-    settings = Settings(pairs=6, seconds=0.0, warmup=1)
+    settings = Settings(pairs=6, seconds=0.0, most_seconds=0.5, warmup=1)
     result = run(suite, [tiny], DEVICE, providers=["adamw+fused-model", "adamw+eager-attention"], settings=settings)
     base, *others = result["problems"][0]["results"]
     assert base["provider"] == "adamw"

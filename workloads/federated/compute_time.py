@@ -39,6 +39,7 @@ class MeasuredStep:
     device: str
     batch_size: int
     lora_rank: int | None
+    power_w: float | None
 
 
 def given_step(ms: float) -> StepTime:
@@ -65,13 +66,12 @@ def measured_step(folder: str | Path) -> MeasuredStep:
     time, workload = summary["metrics"].get("step_time_ms"), summary.get("workload") or {}
     source, batch = workload.get("model_source"), workload.get("batch_size")
     if not time or not source or not isinstance(batch, int):
-        raise UsageError(
-            f"{folder} is no run of `edgeroof profile` or `edgeroof project`: it has no step time or model"
-        )
+        raise UsageError(f"{folder} is no run of a client's training step: it has no step time, model or batch size")
     projection = summary.get("projection")
     step = _projected_time(projection, str(folder)) if projection else _measured_time(time, str(folder))
     accumulated = workload.get("gradient_accumulation") or 1
-    return MeasuredStep(step, source, summary["device"]["name"], batch * accumulated, workload.get("lora_rank"))
+    power = (summary["metrics"].get("power") or {}).get("mean_w")
+    return MeasuredStep(step, source, summary["device"]["name"], batch * accumulated, workload.get("lora_rank"), power)
 
 
 def projected_step(device: str, power_mode: str | None = None, **config: Any) -> StepTime:

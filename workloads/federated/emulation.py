@@ -154,9 +154,8 @@ def _connected(client: str, server: str, link: Link, way: Way) -> Iterator[None]
 
 @contextlib.contextmanager
 def _wired(client: str, server: str, link: Link) -> Iterator[None]:
-    run_tool(
-        "ip", "-n", client, "link", "add", "dev", _DEVICE, "type", "veth", "peer", "name", _DEVICE, "netns", server
-    )
+    pair = ("dev", _DEVICE, "type", "veth", "peer", "name", _DEVICE, "netns", server)
+    run_tool("ip", "-n", client, "link", "add", *pair)
     _set_up(client, _CLIENT, _SERVER)
     _set_up(server, _SERVER, _CLIENT)
     yield

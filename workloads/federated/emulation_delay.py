@@ -32,7 +32,6 @@ def carry(sides: tuple[int, int], delay_s: float, loss: float) -> None:
     first, second = sides
     other = {first: second, second: first}
     waiting: dict[int, collections.deque[tuple[float, bytes]]] = {side: collections.deque() for side in sides}
-    drawn = random.Random(0).random
     while True:
         due = [queue[0][0] for queue in waiting.values() if queue]
         timeout = max(0.0, min(due) - time.monotonic()) if due else None
@@ -41,18 +40,18 @@ def carry(sides: tuple[int, int], delay_s: float, loss: float) -> None:
             return
         for side in ready:
             if side:
-                _read(side, waiting[other[side]], delay_s, lambda: drawn() < loss)
+                _read(side, waiting[other[side]], delay_s, loss)
         for side, queue in waiting.items():
             _deliver(side, queue)
 
 
-def _read(side: int, queue: collections.deque, delay_s: float, is_lost: object) -> None:
+def _read(side: int, queue: collections.deque, delay_s: float, loss: float) -> None:
     for _ in range(_AT_ONCE):
         try:
             packet = os.read(side, _LARGEST_PACKET)
         except BlockingIOError:
             return
-        if not is_lost():  # type: ignore[operator]
+        if random.random() >= loss:
             queue.append((time.monotonic() + delay_s, packet))
 
 

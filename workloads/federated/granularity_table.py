@@ -28,6 +28,7 @@ class Case:
         step: time of one step.
         steps: in a round.
         compute_w: power while it computes, in W; ``None`` when unknown.
+        power_source: where that comes from.
     """
 
     model: str
@@ -36,6 +37,7 @@ class Case:
     step: StepTime
     steps: int
     compute_w: float | None = None
+    power_source: str = "unknown"
 
     @property
     def compute_s(self) -> float:

@@ -15,6 +15,7 @@ from .codecs import Codec, Compressor
 from .update import Update, to_bytes
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 #: Shapes of an update's tensors by name, in the model's order.

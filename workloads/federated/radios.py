@@ -5,12 +5,19 @@ No link here was metered. A figure holds for a transfer that keeps the link busy
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ...errors import UsageError
+from .links import Link
 
-_SMARTPHONE_LTE = "J. Huang et al., MobiSys 2012: an LTE smartphone sending 6.3 Mbit/s, 1.29 W + 0.438 W per Mbit/s; receiving takes less"
+_SMARTPHONE_LTE = (
+    "J. Huang et al., MobiSys 2012: an LTE smartphone while it sends 6.3 Mbit/s, 1.29 W + 0.438 W per Mbit/s; "
+    "receiving takes less"
+)
 
 
 @dataclass(frozen=True)
@@ -47,3 +54,13 @@ def radio_of(link: str, watts: float | None = None) -> Radio | None:
     if not (math.isfinite(watts) and watts >= 0):
         raise UsageError(f"a radio power of {watts} W makes no sense; give 0 or more")
     return Radio(watts, "given by the user")
+
+
+def describe_radios(links: Sequence[Link], watts: float | None = None) -> dict[str, dict[str, Any]]:
+    """The radio of each link that has one, by the link's name, JSON-ready.
+
+    Raises:
+        UsageError: the given power makes no sense.
+    """
+    found = {link.name: radio_of(link.name, watts) for link in links}
+    return {name: dataclasses.asdict(radio) for name, radio in found.items() if radio}

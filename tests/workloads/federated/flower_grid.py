@@ -1,4 +1,5 @@
-"""Flower's network in one process: a grid whose nodes run a real ClientApp at once, or do what a test tells them."""
+"""Flower's network in one process: a grid whose nodes run a real ClientApp at once, or, when asked to train,
+what a test tells them."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -42,7 +43,8 @@ class MemoryGrid(Grid):
             message.metadata.__dict__["_message_id"] = number
             self.sent.append(message)
             node = message.metadata.dst_node_id
-            reply = self.behaviours[node](message, self.contexts[node])
+            behave = self.behaviours[node] if message.metadata.message_type == "train" else honest
+            reply = behave(message, self.contexts[node])
             if reply is not None:
                 self._replies[number] = reply
             numbers.append(number)

@@ -1,0 +1,264 @@
+"""The report on granularity: over which links is federating worth it, and how far do codecs and adapters lift it?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from .document import Document, Facts, Heatmap, Paragraph, Section, Table
+from .federated import WORTH_IT
+from .text import UNKNOWN, binary_bytes, count, duration, known, number, percent, si
+
+#: G from red to green in the heat map: a hundredth to a hundred, on a logarithmic scale.
+_DARKEST, _BRIGHTEST = 0.01, 100.0
+
+
+def granularity_document(result: Mapping[str, Any]) -> Document:
+    """The report of a result of :func:`edgeroof.fl.compare_links`."""
+    sections = [_heat(result), _traffic(result), _table(result), _assumptions(result)]
+    if result["emulation"]:
+        sections.insert(1, _emulation(result["emulation"]))
+    return Document(
+        name="granularity",
+        title=f"Granularity: {', '.join(_unique(case['model'] for case in result['cases']))}",
+        kind="mixed",
+        headlines=tuple(_headlines(result)),
+        sections=tuple(sections),
+        setting=_setting(result),
+        warnings=tuple(_warnings(result)),
+        command=result.get("command", ""),
+        created=result.get("created", ""),
+        files=(("report.html", "this report with its figures"), ("granularity.json", "the figures behind it")),
+    )
+
+
+def _unique(names: Iterator[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _variant(case: Mapping[str, Any]) -> str:
+    return "all weights" if case["lora_rank"] is None else f"LoRA rank {case['lora_rank']}"
+
+
+def _client(case: Mapping[str, Any]) -> str:
+    return f"{case['model']} on {case['device']}"
+
+
+def _rows_of(result: Mapping[str, Any], case: int) -> list[Mapping[str, Any]]:
+    return [row for row in result["rows"] if row["case"] == case]
+
+
+def _headlines(result: Mapping[str, Any]) -> list[str]:
+    """One sentence per client on its slowest link: all weights as they are, the best codec, and adapters."""
+    lines = []
+    for client in _unique(_client(case) for case in result["cases"]):
+        own = [(case, _rows_of(result, index)) for index, case in enumerate(result["cases"]) if _client(case) == client]
+        slowest = min((row for _, rows in own for row in rows), key=_value)["link"]
+        parts = [_best(case, [row for row in rows if row["link"] == slowest]) for case, rows in own]
+        lines.append(f"{client}, over {slowest}: {'; '.join(parts)}.")
+    waiting = [link for link, best in _best_by_link(result).items() if best < WORTH_IT]
+    if waiting:
+        lines.append(f"Over {', '.join(waiting)} no codec here makes a client compute longer than it communicates.")
+    return lines
+
+
+def _best(case: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    plain, best = rows[0], max(rows, key=_value)
+    text = f"with {_variant(case)} as {plain['codec']}, G is {_interval(plain)}"
+    if best is plain:
+        return text
+    return f"{text}, and {best['codec']} lifts it {number(_value(best) / _value(plain))} times to {_interval(best)}"
+
+
+def _best_by_link(result: Mapping[str, Any]) -> dict[str, float]:
+    links = [link["name"] for link in result["links"]]
+    return {name: max(_value(row) for row in result["rows"] if row["link"] == name) for name in links}
+
+
+def _value(row: Mapping[str, Any]) -> float:
+    return float(row["granularity"])
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    low, high = row["granularity_low"], row["granularity_high"]
+    if not (known(low) and known(high)):
+        return number(_value(row))
+    return f"{number(_value(row))} ({number(low)} to {number(high)})"
+
+
+def _setting(result: Mapping[str, Any]) -> str:
+    wanted, case = result["wanted"], result["cases"][0]
+    epochs = wanted["local_epochs"]
+    down = "fp32" if result["down_codec"] == "none" else result["down_codec"]
+    parts = [
+        f"{count(wanted['dialogues'])} dialogues a client",
+        f"{count(case['steps'])} steps in {epochs} local epoch{'s' if epochs > 1 else ''}",
+        f"weights down in {down}",
+    ]
+    return " · ".join(parts)
+
+
+def _heat(result: Mapping[str, Any]) -> Section:
+    links = tuple(link["name"] for link in result["links"])
+    blocks = []
+    for client in _unique(_client(case) for case in result["cases"]):
+        names, shades, texts = [], [], []
+        for index, case in enumerate(result["cases"]):
+            if _client(case) != client:
+                continue
+            rows = _rows_of(result, index)
+            for codec in result["codecs"]:
+                values = [_value(row) for row in rows if row["codec"] == codec]
+                names.append(f"{_variant(case)}, {codec}")
+                shades.append(tuple(_shade(value) for value in values))
+                texts.append(tuple(number(value) for value in values))
+        blocks.append(Heatmap(f"G of {client}", tuple(names), links, tuple(shades), tuple(texts)))
+    lead = "G = T_comp / T_comm: above 1 a client computes longer than it communicates, and more clients pay"
+    return Section("Granularity", tuple(blocks), lead=lead)
+
+
+def _shade(value: float) -> float:
+    share = math.log(max(value, 1e-30) / _DARKEST) / math.log(_BRIGHTEST / _DARKEST)
+    return min(1.0, max(0.0, share))
+
+
+def _traffic(result: Mapping[str, Any]) -> Section:
+    rows = tuple(
+        (
+            entry["model"],
+            _variant(entry),
+            entry["codec"],
+            binary_bytes(entry["down_bytes"]),
+            binary_bytes(entry["coding"]["size"]),
+            f"{number(4 * entry['coding']['values'] / entry['coding']['size'])}×",
+            duration(entry["coding"]["seconds"] * 1e6),
+            si(entry["bytes_per_s"], "B/s"),
+        )
+        for entry in result["traffic"]
+    )
+    heads = ("model", "trains", "codec", "#down", "#up", "#smaller", "#T_codec", "#coded")
+    scaled = [entry for entry in result["traffic"] if entry["coding"]["coded_values"] < entry["coding"]["values"]]
+    notes = [
+        "Sizes are exact, headers included. T_codec is that of the client's update, measured on this machine's CPU "
+        f"({_machine(result)}), not on the device; G leaves it out."
+    ]
+    if scaled:
+        names = ", ".join(_unique(entry["model"] for entry in scaled))
+        notes.append(f"Updates of {names} were coded in part and their time scaled up, being very large.")
+    blocks = (Table("Messages of a round", heads, rows), *(Paragraph(note, "quiet") for note in notes))
+    return Section("What travels", blocks, lead="sizes computed, coding measured")
+
+
+def _machine(result: Mapping[str, Any]) -> str:
+    environment = result["environment"]
+    return str(environment.get("cpu") or environment.get("machine") or "of unknown kind")
+
+
+def _table(result: Mapping[str, Any]) -> Section:
+    heads = ("codec", "link", "#T_comm", "#G", "#2× clients", "#4×", "#limit", "#energy of comm.")
+    tables = tuple(
+        Table(
+            f"{_client(case)}, {_variant(case)}: T_comp {duration(case['compute_s'] * 1e6)}, {case['step']['kind']}",
+            heads,
+            tuple(_cells(row) for row in _rows_of(result, index)),
+        )
+        for index, case in enumerate(result["cases"])
+    )
+    note = (
+        "Speed-ups are of a round whose computing is shared by twice and four times the clients; the limit, G + 1, is "
+        "that of ever more. Intervals of G follow from that of the step time alone."
+    )
+    return Section("Speed-up and energy", (*tables, Paragraph(note, "quiet")), lead="transfers by the links' model")
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        row["codec"],
+        row["link"],
+        duration(row["communication_s"] * 1e6),
+        _interval(row),
+        f"{number(row['speedup']['2'])}×",
+        f"{number(row['speedup']['4'])}×",
+        f"{number(row['speedup_limit'])}×",
+        percent(row["communication_energy_share"]),
+    )
+
+
+def _assumptions(result: Mapping[str, Any]) -> Section:
+    steps = tuple(
+        (
+            f"{_client(case)}, {_variant(case)}",
+            f"{count(case['steps'])} × {duration(case['step']['ms'] * 1e3)}",
+            case["step"]["what"],
+        )
+        for case in result["cases"]
+    )
+    computing = tuple(
+        (client, watts, source)
+        for client, watts, source in dict.fromkeys(
+            (_client(case), _watts(case["compute_w"]), case["power_source"]) for case in result["cases"]
+        )
+    )
+    radios = tuple((name, _watts(radio["watts"]), radio["source"]) for name, radio in result["radios"].items())
+    links = tuple(
+        (link["name"], number(link["down_mbps"]), number(link["up_mbps"]), number(link["rtt_ms"]), link["source"])
+        for link in result["links"]
+    )
+    note = (
+        "The energy share counts a client's computing and coding at the one power and its transfers at the other. It "
+        "leaves out what the board draws while it waits for the link."
+    )
+    blocks = (
+        Facts(steps),
+        Table("Links", ("link", "#down Mbit/s", "#up Mbit/s", "#RTT ms", "source"), links),
+        Table("Power while computing, and while a link is busy", ("of", "#power", "source"), (*computing, *radios)),
+        Paragraph(note, "quiet"),
+    )
+    return Section("What this rests on", blocks)
+
+
+def _watts(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{number(value)} W"
+
+
+def _emulation(emulation: Mapping[str, Any]) -> Section:
+    transfers = emulation["transfers"]
+    rows = tuple(
+        (
+            transfer["link"],
+            transfer["direction"],
+            si(transfer["size"], "B"),
+            duration(transfer["measured_s"] * 1e6),
+            duration(transfer["model_s"] * 1e6),
+            f"{transfer['error']:+.1%}".replace("%", " %"),
+            {"netem": "rate and delay", "tun": "rate and delay", "veth": "rate alone"}[transfer["way"]],
+        )
+        for transfer in transfers
+    )
+    notes = [
+        f"TCP with CUBIC between two network namespaces of this machine. Messages that the model says take longer than "
+        f"{number(emulation['most_seconds'])} s were cut to that."
+    ]
+    if emulation["left_out"]:
+        names, limit = ", ".join(emulation["left_out"]), count(emulation["most_mbps"])
+        notes.append(f"Not emulated: {names}, for a machine does not carry more than {limit} Mbit/s faithfully.")
+    heads = ("link", "way", "#message", "#measured", "#model", "#model's error", "emulated")
+    table = Table("Transfers over emulated links", heads, rows)
+    return Section("The links' model", (table, *(Paragraph(note, "quiet") for note in notes)), lead=_verdict(transfers))
+
+
+def _verdict(transfers: Sequence[Mapping[str, Any]]) -> str:
+    if not transfers:
+        return "no link here can be emulated"
+    return f"at most {percent(max(abs(transfer['error']) for transfer in transfers))} off"
+
+
+def _warnings(result: Mapping[str, Any]) -> list[str]:
+    warnings = []
+    if result["down_codec"] != "none":
+        warnings.append(f"weights down as {result['down_codec']} are a calculation: edgeroof fl run sends them in fp32")
+    shared = [case for case in result["cases"] if case["lora_rank"] and not case["step"]["kind"] == "projected"]
+    if shared and any(case["lora_rank"] is None for case in result["cases"]):
+        warnings.append("the step time is that of training all weights; adapters are taken to need as long")
+    return warnings
