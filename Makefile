@@ -21,6 +21,9 @@ HTA_PYTHON ?=
 KERNEL ?= adamw
 ROUNDS ?=
 ENGINE ?=
+GPU ?= a100
+LORA ?= 8
+RUN ?=
 NODES ?=
 ARCH ?= sm_87
 ARGS ?=
@@ -33,7 +36,7 @@ option = $(if $($(1)),$(2) $($(1)))
 
 help: ## list the targets
 	@echo "edgeroof: what holds a training step back, kernel by kernel"
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
 	@echo "examples:"
 	@echo "  make profile                                  # FLAN-T5-small on the machine at hand"
 	@echo "  make profile DEVICE=orin MODEL=base BATCH=8   # on a Jetson AGX Orin"
@@ -76,6 +79,10 @@ fl: $(if $(filter flower,$(ENGINE)),$(VENV)/.dev-ready,$(VENV)/.run-ready) ## fi
 fl-profile: $(VENV)/.dev-ready ## profile the client step on every SuperNode and compare them (MODEL NODES BATCH STEPS OUT)
 	@$(BIN)/edgeroof fl profile --model $(MODEL) $(call option,NODES,--nodes) $(call option,BATCH,--batch-size) \
 	  $(call option,STEPS,--steps) $(call option,OUT,--out) $(ARGS)
+
+fl-granularity: $(VENV)/.run-ready ## how much of a round is computing, per device, codec and link (MODEL GPU LORA RUN OUT)
+	@$(BIN)/edgeroof fl granularity $(if $(RUN),--run $(RUN),--model $(MODEL) --device $(GPU)) \
+	  $(call option,LORA,--lora-rank) $(call option,BATCH,--batch-size) $(call option,OUT,--out) $(ARGS)
 
 devices: $(VENV)/.run-ready ## list the devices edgeroof knows
 	@$(BIN)/edgeroof devices $(ARGS)

@@ -17,7 +17,7 @@ import click
 import typer
 from rich.console import Console
 
-from . import __version__, api, cli_federated, cli_kernels, cli_project, project
+from . import __version__, api, cli_compare, cli_federated, cli_kernels, cli_project, project
 from .cli_kernels import result_folder
 from .errors import EdgeroofError, UsageError
 from .progress import calibration_progress, count_progress, step_progress
@@ -218,6 +218,9 @@ def doctor() -> None:
 
 
 app.command(epilog="Example: edgeroof ab adamw --providers torch-foreach,torch-fused,fused-adamw")(cli_kernels.ab)
+app.command(epilog="Example: edgeroof compare runs/foreach runs/fused", cls=cli_compare.ManyRunsCommand)(
+    cli_compare.compare
+)
 app.command(epilog="Example: edgeroof kernels --arch sm_87")(cli_kernels.kernels)
 app.command("project", epilog="Example: edgeroof project --devices orin,a100 --model base --batch-size 8,16,32")(
     cli_project.project_command

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from . import fl
+from . import cli_studies, fl
 from .cli_kernels import result_folder
 from .errors import UsageError
 from .progress import count_progress
@@ -24,6 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Federated fine-tuning: rounds, links, compression, and how much of a round is computing.",
 )
+app.add_typer(cli_studies.app, name="study")
 
 
 @app.command(epilog="Example: edgeroof fl run --model tiny --rounds 5 --codec int8 --out runs/fl-tiny")

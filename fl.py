@@ -94,6 +94,10 @@ def run(
 
     if engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}; use {', '.join(ENGINES)}")
+    if engine == "flower":
+        from .workloads.federated.flower.deployment import check_flower
+
+        check_flower()
     chosen = [parse_link(name) for name in links]
     folder = Path(out) if out is not None else None
     on_progress("building the model", 0, 1)
@@ -161,10 +165,10 @@ def save(result: Mapping[str, Any], folder: Path) -> None:
     from .reports.federated import federated_document
 
     report = document_html.render(federated_document(result))
-    _write(folder, {RESULT_FILE: json.dumps(result, allow_nan=False) + "\n", REPORT_FILE: report})
+    write_files(folder, {RESULT_FILE: json.dumps(result, allow_nan=False) + "\n", REPORT_FILE: report})
 
 
-def _write(folder: Path, files: Mapping[str, str]) -> None:
+def write_files(folder: Path, files: Mapping[str, str]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
@@ -284,7 +288,7 @@ def profile_fleet(
         "command": command,
         "environment": describe_environment(),
     }
-    _write(folder, {FLEET_FILE: json.dumps(result) + "\n", REPORT_FILE: document_html.render(fleet_document(result))})
+    write_files(folder, {FLEET_FILE: json.dumps(result) + "\n", REPORT_FILE: document_html.render(fleet_document(result))})
     return result
 
 
@@ -319,6 +323,7 @@ def compare_links(
     Raises:
         EdgeroofError: what went wrong and what to do.
     """
+    from .profiler.detect import cpu_device
     from .profiler.environment import describe_environment, describe_torch
     from .workloads.federated.codecs import parse_codec
     from .workloads.federated.emulated_table import emulate_all
@@ -345,6 +350,7 @@ def compare_links(
         "traffic": [entry.describe() for entry in traffic],
         "codecs": {codec.name: codec.title for codec in coders},
         "down_codec": down.name if down else "none",
+        "machine": cpu_device().title,
         "links": [dataclasses.asdict(link) for link in chosen],
         "radios": radios,
         "rows": table(cases, traffic, chosen, radio_w=radio_w),
@@ -363,7 +369,7 @@ def _save_granularity(result: Mapping[str, Any], folder: Path) -> None:
     from .reports.granularity import granularity_document
 
     report = document_html.render(granularity_document(result))
-    _write(folder, {GRANULARITY_FILE: json.dumps(result, allow_nan=False) + "\n", REPORT_FILE: report})
+    write_files(folder, {GRANULARITY_FILE: json.dumps(result, allow_nan=False) + "\n", REPORT_FILE: report})
 
 
 __all__ = [

@@ -27,9 +27,9 @@ LARGEST_SQUARE = tl.constexpr(1e30)
 
 
 @triton.jit
-def _tile(numel, BLOCK: tl.constexpr):
-    """Where this program's tile starts, the places of its elements, and whether they are inside."""
-    start = tl.program_id(0).to(tl.int64) * BLOCK
+def _tile(program, numel, BLOCK: tl.constexpr):
+    """Where a program's tile starts, the places of its elements, and whether they are inside."""
+    start = program.to(tl.int64) * BLOCK
     at = start + tl.arange(0, BLOCK)
     return start, at, at < numel
 
@@ -60,7 +60,7 @@ def _gate(a):
 @triton.jit(do_not_specialize=["threshold"])
 def gated_gelu_kernel(a, b, seed, out, numel, threshold, scale, BLOCK: tl.constexpr, VECTOR: tl.constexpr):
     """``gelu_new(a) * b`` of ``BLOCK`` elements, with dropout unless ``seed`` is ``None``."""
-    start, at, inside = _tile(numel, BLOCK)
+    start, at, inside = _tile(tl.program_id(0), numel, BLOCK)
     value = _load(a, at, inside)
     _, gate = _gate(value)
     result = value * gate * _load(b, at, inside)
@@ -74,7 +74,7 @@ def gated_gelu_backward_kernel(
     grad, a, b, seed, grad_a, grad_b, numel, threshold, scale, BLOCK: tl.constexpr, VECTOR: tl.constexpr
 ):  # fmt: skip
     """Gradients of both factors from that of their product; what dropout does is drawn again."""
-    start, at, inside = _tile(numel, BLOCK)
+    start, at, inside = _tile(tl.program_id(0), numel, BLOCK)
     slope = _load(grad, at, inside)
     if seed is not None:
         slope *= _factors(seed, start, threshold, scale, BLOCK, VECTOR)

@@ -30,6 +30,8 @@ FEWEST_PLACEMENTS = 5
 USUAL_PLACEMENTS = 24
 #: No measurement here is believed to resolve less than this, however quiet the machine seems.
 RESOLUTION = math.log(1.01)
+#: What two runs of the same thing may differ by although their steps agree; assumed where each side has one run only.
+BETWEEN_RUNS = math.log(1.05)
 #: What lies within this is called the same where the noise floor permits; twice the floor where it is higher.
 SAME_WITHIN = math.log(1.02)
 #: A difference that may be larger than this is never called "the same", however noisy the machine is.
@@ -215,6 +217,57 @@ def interval_of(
     groups = [order_free(group) for group in np.split(values, placements)]
     return (
         median_interval(groups[0], draws=draws) if placements == 1 else placed_interval(np.array(groups), draws=draws)
+    )
+
+
+def independent_interval(base: Sequence[float], other: Sequence[float]) -> Interval | None:
+    """Ratio of times that are no pairs, such as steps of two runs or medians of repeated runs.
+
+    Means of the logarithms are compared with Welch's interval (B. Welch, *Biometrika* 34, 1947), whose degrees of
+    freedom are rounded down.
+
+    Args:
+        base: times of the base, any unit, above zero; independent of each other as far as one knows.
+        other: times of the other, likewise; not necessarily as many.
+
+    Returns:
+        Of ln(base / other), with the ratio of geometric means in the middle; ``None`` where a side has fewer than two
+        times, or times that are not above zero.
+    """
+    sides = [np.asarray(times, float) for times in (base, other)]
+    if any(times.size < 2 or not np.all(times > 0) for times in sides):
+        return None
+    logs = [np.log(times) for times in sides]
+    variances = [values.var(ddof=1) / values.size for values in logs]
+    middle = float(logs[0].mean() - logs[1].mean())
+    error = math.sqrt(sum(variances))
+    if error == 0:
+        return Interval(middle, middle, middle)
+    freedom = sum(variances) ** 2 / sum(variance**2 / (values.size - 1) for variance, values in zip(variances, logs))
+    reach = student_quantile(max(1, math.floor(freedom + 1e-9))) * error
+    return Interval(middle, middle - reach, middle + reach)
+
+
+def compare_independent(base: Sequence[float], other: Sequence[float], floor: float) -> Comparison | None:
+    """Compare times that are no pairs; ``None`` where :func:`independent_interval` has none.
+
+    Args:
+        base: times of the base.
+        other: times of the other.
+        floor: log-ratio that a difference must exceed to count: :data:`RESOLUTION` for medians of repeated runs,
+            :data:`BETWEEN_RUNS` for the steps of single runs.
+    """
+    interval = independent_interval(base, other)
+    if interval is None:
+        return None
+    return Comparison(
+        pairs=min(len(base), len(other)),
+        placements=1,
+        ratio=math.exp(interval.median),
+        low=math.exp(interval.low),
+        high=math.exp(interval.high),
+        floor=math.exp(floor),
+        verdict=judge(interval, floor),
     )
 
 

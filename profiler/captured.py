@@ -123,6 +123,7 @@ def _metrics(capture: Capture, device: Device) -> dict[str, Any]:
     flops = metrics.model_flops(capture.records, [price(record) for record in capture.records])
     return {
         "step_time_ms": time,
+        "phase_samples_ms": metrics.phase_samples(capture.timings),
         **metrics.utilisation(*flops, time["median"], device),
         "tokens_per_s": metrics.throughput(capture.tokens, capture.timings),
         "peak_memory": metrics.memory(capture.peak_memory),

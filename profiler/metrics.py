@@ -40,6 +40,12 @@ def step_time(timings: Sequence[StepTiming]) -> dict[str, Any]:
     }
 
 
+def phase_samples(timings: Sequence[StepTiming]) -> dict[str, list[float]]:
+    """Device-true milliseconds of each phase that every bare step has, step by step."""
+    every = set.intersection(*(set(timing.device_ms) for timing in timings)) if timings else set()
+    return {name: [timing.device_ms[name] for timing in timings] for name in timings[0].device_ms if name in every}
+
+
 def model_flops(records: Sequence[OpRecord], costs: Sequence[Cost | None]) -> tuple[float, float, str]:
     """FLOPs of the matrix products of one step.
 

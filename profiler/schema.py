@@ -25,6 +25,7 @@ A run folder holds three tables and one summary. Everything that reads or writes
       "metrics": {
         "profiler_slowdown": 1.04,              # span of a profiled step over the median bare step
         "step_time_ms": {"median": 1.0, "p25": 1.0, "p75": 1.0, "min": 1.0, "max": 1.0, "samples": [1.0]},
+        "phase_samples_ms": {"forward": [0.4]},  # device-true, of the same bare steps; absent in older runs
         "mfu": {"value": 0.3, "denominator": "measured fp32 vector peak, 120 GFLOP/s", "model_flops": 4e11},
         "hfu": {"value": 0.3, "hardware_flops": 4e11},
         "tokens_per_s": {"non_padding": 300.0, "padded": 500.0},

@@ -82,6 +82,7 @@ class _Power(msgspec.Struct):
 
 class _Metrics(msgspec.Struct):
     step_time_ms: _StepTime | None = None
+    phase_samples_ms: dict[str, list[float]] = {}
     mfu: _Utilisation | None = None
     hfu: _Utilisation | None = None
     tokens_per_s: _Tokens | None = None

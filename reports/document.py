@@ -52,7 +52,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a bar: ``style`` is a bound, ``idle``, ``good``, ``fair``, ``quiet`` or ``phase``."""
+    """A part of a bar: ``style`` is a bound, ``idle``, ``good``, ``fair``, ``quiet``, ``phase`` or ``blank``."""
 
     label: str
     value: float
@@ -98,11 +98,15 @@ class Point:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a figure; ``kind`` decides how it is drawn: measured solid, others dashed."""
+    """One line of a figure; ``kind`` decides how it is drawn: measured solid, others dashed.
+
+    ``joined`` says whether its points are joined, in place of what the figure says.
+    """
 
     name: str
     points: tuple[Point, ...]
     kind: Kind = "measured"
+    joined: bool | None = None
 
 
 @dataclass(frozen=True)

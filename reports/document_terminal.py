@@ -101,9 +101,8 @@ def _bars(block: Bars, console: Console) -> RenderableType:
         drawn = Text(no_wrap=True)
         for part in bar.parts:
             cells = round(part.value / longest * _BAR_WIDTH)
-            drawn.append(
-                ("=" if plain else "━") * max(cells, 1 if part.value > 0 else 0), _PARTS.get(part.style, "cyan")
-            )
+            ink = " " if part.style == "blank" else "=" if plain else "━"
+            drawn.append(ink * max(cells, 1 if part.value > 0 else 0), _PARTS.get(part.style, "cyan"))
         table.add_row(Text(clean(bar.name)), drawn, Text(clean(bar.text)))
     lines: list[RenderableType] = [Text(clean(block.caption), style="italic dim"), table]
     if block.legend:

@@ -32,7 +32,7 @@ def fleet_document(result: Mapping[str, Any]) -> Document:
         files=(
             ("report.html", "this report with its figures"),
             ("fleet.json", "the figures behind it"),
-            ("node-0/", "the run of each SuperNode; edgeroof report opens it"),
+            ("node-0/", "the run of each SuperNode; edgeroof show prints it"),
         ),
     )
 

@@ -126,21 +126,19 @@ def _shade(value: float) -> float:
 def _traffic(result: Mapping[str, Any]) -> Section:
     rows = tuple(
         (
-            entry["model"],
-            _variant(entry),
+            entry["model"] if entry["lora_rank"] is None else f"{entry['model']}, LoRA {entry['lora_rank']}",
             entry["codec"],
             binary_bytes(entry["down_bytes"]),
             binary_bytes(entry["coding"]["size"]),
             f"{number(4 * entry['coding']['values'] / entry['coding']['size'])}×",
             duration(entry["coding"]["seconds"] * 1e6),
-            si(entry["bytes_per_s"], "B/s"),
         )
         for entry in result["traffic"]
     )
-    heads = ("model", "trains", "codec", "#down", "#up", "#smaller", "#T_codec", "#coded")
+    heads = ("weights of", "codec", "#down", "#up", "#smaller", "#T_codec")
     scaled = [entry for entry in result["traffic"] if entry["coding"]["coded_values"] < entry["coding"]["values"]]
     notes = [
-        "Sizes are exact, headers included. T_codec is that of the client's update, measured on this machine's CPU "
+        "Sizes are exact, headers included. T_codec is that of the client's update, measured on the CPU here "
         f"({_machine(result)}), not on the device; G leaves it out."
     ]
     if scaled:
@@ -151,25 +149,34 @@ def _traffic(result: Mapping[str, Any]) -> Section:
 
 
 def _machine(result: Mapping[str, Any]) -> str:
-    environment = result["environment"]
-    return str(environment.get("cpu") or environment.get("machine") or "of unknown kind")
+    threads = result["environment"].get("torch_threads") or 1
+    return f"{result['machine']}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _table(result: Mapping[str, Any]) -> Section:
-    heads = ("codec", "link", "#T_comm", "#G", "#2× clients", "#4×", "#limit", "#energy of comm.")
+    heads = ("codec", "link", "#T_comm", "#G", "#2×", "#4×", "#limit", "#energy")
     tables = tuple(
         Table(
-            f"{_client(case)}, {_variant(case)}: T_comp {duration(case['compute_s'] * 1e6)}, {case['step']['kind']}",
+            f"{_client(case)}, {_variant(case)}: T_comp {_computing(case)}, {case['step']['kind']}",
             heads,
             tuple(_cells(row) for row in _rows_of(result, index)),
         )
         for index, case in enumerate(result["cases"])
     )
     note = (
-        "Speed-ups are of a round whose computing is shared by twice and four times the clients; the limit, G + 1, is "
-        "that of ever more. Intervals of G follow from that of the step time alone."
+        "2× and 4×: how much faster a round gets when so many times the clients share its computing; the limit, G + 1, "
+        "is that of ever more. Energy: the share that communication takes of a client's. The interval of G is that of "
+        "T_comp, in proportion."
     )
     return Section("Speed-up and energy", (*tables, Paragraph(note, "quiet")), lead="transfers by the links' model")
+
+
+def _computing(case: Mapping[str, Any]) -> str:
+    step, text = case["step"], duration(case["compute_s"] * 1e6)
+    if not (known(step["low_ms"]) and known(step["high_ms"])):
+        return text
+    low, high = (case["steps"] * step[end] * 1e3 for end in ("low_ms", "high_ms"))
+    return f"{text} ({duration(low)} to {duration(high)})"
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -177,7 +184,7 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         row["codec"],
         row["link"],
         duration(row["communication_s"] * 1e6),
-        _interval(row),
+        number(_value(row)),
         f"{number(row['speedup']['2'])}×",
         f"{number(row['speedup']['4'])}×",
         f"{number(row['speedup_limit'])}×",
@@ -258,7 +265,7 @@ def _warnings(result: Mapping[str, Any]) -> list[str]:
     warnings = []
     if result["down_codec"] != "none":
         warnings.append(f"weights down as {result['down_codec']} are a calculation: edgeroof fl run sends them in fp32")
-    shared = [case for case in result["cases"] if case["lora_rank"] and not case["step"]["kind"] == "projected"]
+    shared = [case for case in result["cases"] if case["lora_rank"] and case["step"]["kind"] != "projected"]
     if shared and any(case["lora_rank"] is None for case in result["cases"]):
         warnings.append("the step time is that of training all weights; adapters are taken to need as long")
     return warnings

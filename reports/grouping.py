@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from ..profiler.module_names import module_group
 from .text import clean
 
 if TYPE_CHECKING:
@@ -26,17 +26,11 @@ VARIOUS = "(various)"
 
 _SUMMED = ("flops", "bytes_read", "bytes_written", "t_roof_us", "headroom_us")
 _LONGEST_NAME = 4_000
-_LAYER_NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
 
 
 def profiled_steps(run: Run) -> int:
     """Steps that the kernel table holds, at least 1."""
     return max(1, int(run.summary.get("profiled_steps") or 1))
-
-
-def module_group(name: str) -> str:
-    """A module's name without its layer numbers: ``encoder.block.3.layer.0`` becomes ``encoder.block.*.layer.*``."""
-    return _LAYER_NUMBER.sub("*", name)
 
 
 def group_kernels(run: Run, keys: Sequence[str]) -> pd.DataFrame:

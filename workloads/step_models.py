@@ -101,7 +101,6 @@ def check_form(form: str, size: str, precision: str, device: str, seed: int) -> 
     Raises:
         UsageError: there is no such size.
     """
-    import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
     settings = {name: value for name, value in shipped_config(size).items() if name not in ("model_type", "use_cache")}

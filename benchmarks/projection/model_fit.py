@@ -32,8 +32,8 @@ MEMORY_WIDTHS = {
 PRODUCT_WIDTHS = {
     "issue": 0.03, "issue_ampere": 0.04, "operand_cost": 0.4, "operand_cost_old": 0.4, "turning_cost": 0.7,
     "prologue_steps": 0.5, "warps": 0.4, "l2_bytes_per_clock": 0.3, "drift": 0.2, "drift_old": 0.7, "overlap": 0.4,
-    "split_us": 0.7, "product_dram": 0.1, "pj_per_flop": 0.5, "board_w": 0.25, "threshold_voltage": 0.15, "throttle_us":
-    1.0, "throttle_slope": 0.3, "host_us.bmm": 0.5, "host_us.linear": 0.5,
+    "split_us": 0.7, "product_dram": 0.1, "pj_per_flop": 0.5, "board_w": 0.25, "threshold_voltage": 0.15,
+    "throttle_us": 1.0, "throttle_slope": 0.3, "host_us.bmm": 0.5, "host_us.linear": 0.5,
 }  # fmt: skip
 
 #: Coefficients that are shares of something.
@@ -57,10 +57,10 @@ def hardware_by_device() -> dict[str, Hardware]:
     return {name: describe_hardware(load_device(name)) for name in DEVICES}
 
 
-def fit(sets: Sequence[KernelSet], start: Coefficients | None = None) -> Coefficients:
+def fit(sets: Sequence[KernelSet]) -> Coefficients:
     """Coefficients for the sets of kernels given, and nothing else."""
     gpus = hardware_by_device()
-    coefficients = dataclasses.replace(start or Coefficients(), catalogue=_catalogue(sets, gpus), source=SOURCE)
+    coefficients = dataclasses.replace(Coefficients(), catalogue=_catalogue(sets, gpus), source=SOURCE)
     products = [each for each in sets if each.kind in ("bmm", "linear")]
     others = [each for each in sets if each.kind not in ("bmm", "linear")]
     coefficients = _fit_some(others, gpus, coefficients, MEMORY_WIDTHS)

@@ -1,9 +1,8 @@
 """What the projection needs to know of a GPU, and what it assumes where a device file is silent.
 
 A device file must state peaks, bandwidth, SMs, L2 and memory. Lanes per SM and the process node follow from the compute
-capability, the clock from the peak, the kind of memory from the chip or the bandwidth. Only the power limit follows
-from
-nothing: without one there is no cap, and the projection says so.
+capability, the clock from the peak, the kind of memory from the chip, the power limit of some boards from their name.
+Without a power limit nothing holds the clock down, and the projection says so.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 
 from ...errors import DeviceError
 from ..device import Device, Roof
+from .boards import known_power_limit
 
 MEMORY_KINDS = ("hbm", "gddr", "lpddr")
 
@@ -98,8 +98,11 @@ def describe_hardware(device: Device) -> Hardware:
     if memory is None:
         memory = "lpddr" if device.unified_memory else "hbm" if capability in _HBM_CHIPS else "gddr"
         assumed.append(f"{memory.upper()} memory, from the compute capability")
-    if device.power_w is None:
+    power = device.power_w or known_power_limit(device.title, device.name)
+    if power is None:
         assumed.append("no power limit is known, so none holds the clocks down")
+    elif device.power_w is None:
+        assumed.append(f"power limit {power:g} W, that of a board of this name")
     return Hardware(
         title=device.title,
         capability=capability,
@@ -110,7 +113,7 @@ def describe_hardware(device: Device) -> Hardware:
         l2_bytes=float(device.l2_bytes or 0),
         memory=memory,
         node_nm=node,
-        power_w=device.power_w,
+        power_w=power,
         unified=device.unified_memory,
         assumed=tuple(assumed),
     )

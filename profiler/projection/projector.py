@@ -201,11 +201,10 @@ class Projector:
         self, kernels: list[Projection], starts: list[float], timeline: Timeline, widening: float, share: float
     ) -> StepProjection:
         interval = step_interval(self.coefficients, widening + self._power_widening())
-        limits: Counter[str] = Counter()
+        limits = {"host": timeline.idle_us}
         for kernel in kernels:
-            limits[kernel.limit] += kernel.us  # type: ignore[assignment]
-        limits["host"] += timeline.idle_us  # type: ignore[assignment]
-        limit = limits.most_common(1)[0][0]
+            limits[kernel.limit] = limits.get(kernel.limit, 0.0) + kernel.us
+        limit = max(limits, key=lambda name: limits[name])
         how = f"{len(kernels)} kernels"
         phases = {name: _projected(us, interval, limit, how) for name, us in timeline.phases_us.items()}
         total = _projected(timeline.device_us, interval, limit, how)

@@ -17,6 +17,7 @@ class Residency:
     def __init__(self, l2_bytes: float) -> None:
         self._room = _KEPT * l2_bytes
         self._held: OrderedDict[int, float] = OrderedDict()
+        self._total = 0.0
 
     def read_hits(self, record: OpRecord) -> float:
         """Bytes that the op reads from L2; then note everything that it touches."""
@@ -27,9 +28,10 @@ class Residency:
         return hits
 
     def _touch(self, meta: TensorMeta) -> None:
-        self._held.pop(meta.storage, None)
+        self._total -= self._held.pop(meta.storage, 0.0)
         if meta.nbytes > self._room:
-            return  # it streams through, and pushes out what was there
+            return  # it streams through
         self._held[meta.storage] = float(meta.nbytes)
-        while sum(self._held.values()) > self._room:
-            self._held.popitem(last=False)
+        self._total += meta.nbytes
+        while self._total > self._room:
+            self._total -= self._held.popitem(last=False)[1]

@@ -97,7 +97,7 @@ function linePlot(block, width) {
   [...block.lines].reverse().forEach((line, index) => {
     const shown = line.points.filter((point) => known(point.x) && known(point.y));
     const series = `s-${(block.lines.length - 1 - index) % SERIES}`;
-    root.append(drawLine(line, shown, x, y, series, block.joined));
+    root.append(drawLine(line, shown, x, y, series, line.joined ?? block.joined));
   });
   return root;
 }

@@ -227,7 +227,7 @@ def assert_untouched(model):
 
 
 def test_other_architectures_are_refused():
-    with pytest.raises(PatchError, match="no T5Stack .* in GPT2LMHeadModel"):
+    with pytest.raises(PatchError, match=r"no T5Stack .* in GPT2LMHeadModel"):
         fuse(GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=16)))
 
 

@@ -54,7 +54,8 @@ def jetson(tmp_path: Path) -> Path:
 
 
 def test_shipped_devices_are_known_and_the_template_is_not() -> None:
-    assert known_devices() == ["a100", "a100-pcie", "h100", "h200", "orin"]
+    shipped = "a100 a100-pcie a100-pcie-40gb h100 h100-pcie h200 l4 orin p100-pcie-16gb p4 t4 v100-pcie-32gb"
+    assert known_devices() == shipped.split()
 
 
 @pytest.mark.parametrize(
@@ -346,7 +347,7 @@ def test_known_gpus_are_matched(
     ("name", "capability", "sms", "memory_gib"),
     [
         ("NVIDIA A100-SXM4-40GB", (8, 0), 108, 39.4),  # other bandwidth
-        ("NVIDIA H100 PCIe", (9, 0), 114, 79.2),  # other SMs, other memory
+        ("NVIDIA H100 NVL", (9, 0), 132, 93.6),  # other memory
         ("NVIDIA H100 80GB HBM3 MIG 3g.40gb", (9, 0), 60, 39.5),  # a slice
         ("NVIDIA H100 80GB HBM3", (9, 0), 60, 79.2),  # a slice by SMs only
         ("NVIDIA GH200 480GB", (9, 0), 132, 94.5),

@@ -26,9 +26,8 @@ def losses(step, steps):
     return torch.stack([step.run(step.batches[index % len(step.batches)]).loss for index in range(steps)])
 
 
-FUSED = pytest.mark.parametrize(
-    "fused", [{"fused": True}, {"fused": True, "chunked_loss": True}], ids=["fused", "chunked"]
-)
+FORMS = {"fused": {"fused": True}, "chunked": {"fused": True, "chunked_loss": True}}
+FUSED = pytest.mark.parametrize("fused", FORMS.values(), ids=FORMS)
 
 
 @FUSED
@@ -59,7 +58,7 @@ def test_configuration_and_description():
     assert description["fused"] is True
     assert description["chunked_loss"] is True
     assert build().describe()["fused"] is False
-    with pytest.raises(UsageError, match="chunked_loss .* needs fused"):
+    with pytest.raises(UsageError, match=r"chunked_loss .* needs fused"):
         ClientConfig(chunked_loss=True)
 
 

@@ -13,6 +13,7 @@ from ..client_config import ClientConfig
 from .aggregation import ServerOptimizer
 from .codecs import parse_codec
 from .partition import SPLITS
+from .selection import selection
 
 #: Settings of a client's step that fit a model that learns within minutes on a CPU.
 TINY = {"batch_size": 8, "source_length": 128, "target_length": 16, "learning_rate": 3e-3}
@@ -34,7 +35,7 @@ class FederatedConfig:
         alpha: how much the clients differ; see :func:`~.partition.split`.
         server: the server's optimizer.
         codec: how updates are compressed; see :func:`~.codecs.parse_codec`.
-        selection: how clients are chosen.
+        selection: how clients are chosen; see :func:`~.selection.selection`.
         min_answers: share of the clients asked whose updates must be usable for a round to count.
         seed: of the split, the choice of clients, and their training.
 
@@ -71,6 +72,7 @@ class FederatedConfig:
         if self.dialogues is not None and self.dialogues < self.clients:
             raise UsageError(f"{self.dialogues} dialogues cannot be split over {self.clients} clients")
         parse_codec(self.codec)
+        selection(self.selection)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready form; :meth:`from_json` reads it."""

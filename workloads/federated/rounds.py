@@ -16,12 +16,15 @@ from .checkpoint import Checkpoint
 from .codecs import parse_codec
 from .engine import Engine
 from .evaluation import Evaluation, evaluate
-from .selection import selection
+from .selection import View, observe, selection
 from .training import ClientTrainer
 from .update import Message, Update, to_bytes
 
 #: Rounds in a row with too few usable answers after which something is wrong with more than some clients.
 MOST_FAILED_ROUNDS = 3
+
+#: What the server knows of its clients, from the records of the rounds so far.
+Observe = Callable[[list[dict[str, Any]]], View]
 
 #: Called with what is being done, the steps done and the steps in all.
 Progress = Callable[[str, int, int], None]
@@ -36,15 +39,19 @@ class Federation:
         engine: reaches the clients.
         folder: where checkpoints go; ``None`` keeps none.
         state: after the last finished round.
+        look: what the server knows before a round; by default what earlier rounds tell.
     """
 
     trainer: ClientTrainer
     engine: Engine
     folder: Path | None
     state: Checkpoint
+    look: Observe | None = None
 
     @classmethod
-    def start(cls, trainer: ClientTrainer, engine: Engine, folder: Path | None = None) -> Federation:
+    def start(
+        cls, trainer: ClientTrainer, engine: Engine, folder: Path | None = None, look: Observe | None = None
+    ) -> Federation:
         """Start a federation, or go on with the one whose checkpoints are in ``folder``.
 
         Raises:
@@ -53,10 +60,10 @@ class Federation:
         found = checkpoint.latest(folder, trainer.config) if folder else None
         if found:
             engine.remember(found.memory)
-            return cls(trainer, engine, folder, found)
+            return cls(trainer, engine, folder, found, look)
         weights = trainer.weights()
         before = {"round": 0, **_quality(evaluate(trainer))}
-        federation = cls(trainer, engine, folder, Checkpoint(0, weights, {}, Message({}), [before]))
+        federation = cls(trainer, engine, folder, Checkpoint(0, weights, {}, Message({}), [before]), look)
         federation._keep()
         return federation
 
@@ -67,7 +74,7 @@ class Federation:
             One record per round, from round 0, which is before any training.
 
         Raises:
-            FederatedError: several rounds in a row had too few usable answers.
+            FederatedError: several rounds in a row had too few usable answers, or nobody can be asked any more.
         """
         config = self.trainer.config
         steps = config.rounds * config.sampled
@@ -91,7 +98,7 @@ class Federation:
     def _round(self, number: int, on_answer: Callable[[int], None]) -> dict[str, Any]:
         config, before = self.trainer.config, self.state
         began = time.perf_counter()
-        clients = selection(config.selection)(number, config.clients, config.sampled, config.seed)
+        clients = self._choose(number)
         answers = self.engine.train(number, clients, before.weights, on_answer)
         train_s = time.perf_counter() - began
         used, left_out = accept(answers, before.weights, parse_codec(config.codec))
@@ -114,6 +121,14 @@ class Federation:
         self.state = Checkpoint(number, weights, optimizer, self.engine.memory(), [*before.history, record])
         self._keep()
         return record
+
+    def _choose(self, number: int) -> list[int]:
+        config, history = self.trainer.config, self.state.history
+        view = self.look(history) if self.look else observe(history, config.clients, config.rounds, config.seed)
+        clients = selection(config.selection).choose(view, config.sampled)
+        if not clients:
+            raise FederatedError(f"no client can be asked in round {number}: none is there with charge left")
+        return clients
 
     def _keep(self) -> None:
         if self.folder is not None:

@@ -7,6 +7,7 @@ import pytest
 from edgeroof.errors import DeviceError
 from edgeroof.profiler.detect import cpu_device
 from edgeroof.profiler.device import known_devices, load_device
+from edgeroof.profiler.projection.boards import known_power_limit
 from edgeroof.profiler.projection.coefficients import load_coefficients
 from edgeroof.profiler.projection.hardware import describe_hardware
 from edgeroof.profiler.projection.power import node_of, sustained_clock_share
@@ -93,5 +94,16 @@ def test_power_modes_bring_their_budget():
 
 
 def test_the_nearest_node_is_taken():
-    assert node_of(10) == node_of(8)
+    assert node_of(9) == node_of(8)
     assert node_of(3) == node_of(4)
+
+
+def test_the_power_limit_of_some_boards_follows_from_their_name(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(BARE.replace("A board by hand", "NVIDIA L4 24GB"))
+    hardware = describe_hardware(load_device(str(path)))
+    assert hardware.power_w == 72
+    assert any("72 W" in words for words in hardware.assumed)
+    assert known_power_limit("NVIDIA L40S") == 350
+    assert known_power_limit("Tesla T4", "x") == 70
+    assert known_power_limit("NVIDIA H100 80GB", "a100") is None

@@ -47,7 +47,7 @@ def test_one_block_beyond_a_full_wave_costs_nearly_a_wave():
         return product_times(Products(*columns, batched=True), hardware, C, tiles=[tile]).seconds[0]
 
     assert of(slots + 1) - of(slots) > 0.3 * of(slots)
-    assert of(slots) - of(slots - hardware.sms // 2) < 0.02 * of(slots)
+    assert of(slots) - of(slots - hardware.sms // 2) < 0.05 * of(slots)  # no more than their traffic
 
 
 def test_a_long_inner_dimension_is_split_when_blocks_are_few():

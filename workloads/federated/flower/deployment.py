@@ -99,7 +99,8 @@ def run_job(job: str, task: str, folder: Path, nodes: int, options: FlowerOption
             try:
                 _follow(folder, run_id, env, processes, on_progress)
             except BaseException:
-                _stop(run_id, env)
+                if processes is None:  # else it ends with its SuperLink
+                    _stop(run_id, env)
                 raise
     status.clear(folder)
 
@@ -200,9 +201,20 @@ def _flwr(arguments: list[str], env: Mapping[str, str]) -> dict[str, Any]:
         FederatedError: it failed.
     """
     command = [_tool("flwr"), *arguments, "--format", "json"]
-    finished = subprocess.run(
-        command, env=dict(env), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=START_S, check=False
-    )
+    try:
+        finished = subprocess.run(
+            command,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=START_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise FederatedError(
+            f"flwr {arguments[0]} did not end within {START_S:.0f} s: is the SuperLink there?"
+        ) from error
     try:
         answer: dict[str, Any] = json.loads(finished.stdout[finished.stdout.index("{") :])
     except ValueError as error:
@@ -219,7 +231,7 @@ def _submit(app: Path, env: Mapping[str, str]) -> str:
 
 def _stop(run_id: str, env: Mapping[str, str]) -> None:
     """Stop a run that nobody waits for any more; a SuperLink that is gone has stopped it already."""
-    with contextlib.suppress(FederatedError, OSError, subprocess.SubprocessError):
+    with contextlib.suppress(FederatedError, OSError):
         _flwr(["stop", run_id, CONNECTION], env)
 
 
@@ -239,9 +251,7 @@ def _follow(
             if told.state == "failed":
                 raise FederatedError(f"the server failed: {told.what}")
             if processes is not None and not _alive(told.pid):
-                raise FederatedError(
-                    f"the server's process was killed ({told.what}); the same command goes on from there"
-                )
+                raise FederatedError(f"the server's process was killed in {told.what}; the same command goes on there")
         if time.monotonic() - asked > _ASK_S:
             if _has_finished(run_id, env, processes):
                 return

@@ -39,14 +39,21 @@ class FlowerEngine:
         sizes: how many examples each client has.
         timeout_s: for a client to answer.
         post: replaced in tests.
+
+    Attributes:
+        config: the federation.
+        sizes: how many examples each client has.
+        timeout_s: for a client to answer.
+        post: reaches the nodes.
+        roster: the nodes that are there.
     """
 
     def __init__(
         self, grid: Grid, config: FederatedConfig, sizes: Sequence[int], timeout_s: float, post: Post | None = None
     ) -> None:
-        self._config, self._sizes, self._timeout_s = config, sizes, timeout_s
-        self._post = post or Post(grid)
-        self.roster = Roster(self._post)
+        self.config, self.sizes, self.timeout_s = config, sizes, timeout_s
+        self.post = post or Post(grid)
+        self.roster = Roster(self.post)
 
     def train(
         self, round_number: int, clients: Sequence[int], weights: Update, on_answer: OnAnswer = lambda client: None
@@ -60,7 +67,7 @@ class FlowerEngine:
             round_.send()
             round_.receive()
             if round_.under_way:
-                self._post.pause(POLL_S)
+                self.post.pause(POLL_S)
         return round_.answers
 
     def memory(self) -> Message:
@@ -105,30 +112,30 @@ class _Round:
             if not queue or node in busy:
                 continue
             client = queue.popleft()
-            content = wire.task(self._number, client, engine._config, self._weights)
-            number = engine._post.send(node.node_id, content, "train", engine._timeout_s, str(self._number))
-            self._asked[number] = Asked(client, node, engine._post.clock() + engine._timeout_s)
+            content = wire.task(self._number, client, engine.config, self._weights)
+            number = engine.post.send(node.node_id, content, "train", engine.timeout_s, str(self._number))
+            self._asked[number] = Asked(client, node, engine.post.clock() + engine.timeout_s)
 
     def receive(self) -> None:
         """Take the answers that have come, and give up what is too late."""
-        for number, reply in self._engine._post.take(list(self._asked)).items():
+        for number, reply in self._engine.post.take(list(self._asked)).items():
             asked = self._asked.pop(number)
             self._done(ClientFailure(asked.client, reply) if isinstance(reply, str) else self._read(asked, reply))
-        now = self._engine._post.clock()
+        now = self._engine.post.clock()
         for number, asked in list(self._asked.items()):
             if now >= asked.deadline:
                 del self._asked[number]
                 self._give_up(asked)
 
     def _read(self, asked: Asked, reply: wire.RecordDict) -> Answer:
-        config = self._engine._config
-        most_examples = self._engine._sizes[asked.client] * config.client.local_epochs
+        config = self._engine.config
+        most_examples = self._engine.sizes[asked.client] * config.client.local_epochs
         return wire.read_answer(
             reply, self._number, asked.client, most_bytes=self._most_bytes, most_examples=most_examples
         )
 
     def _give_up(self, asked: Asked) -> None:
-        waited = f"{self._engine._timeout_s:g} s"
+        waited = f"{self._engine.timeout_s:g} s"
         self._done(ClientFailure(asked.client, f"did not answer within {waited}"))
         queue = self._queues[asked.node]
         while queue:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,6 @@ if TYPE_CHECKING:
 
 #: A node this much slower than the fleet's median is called slow.
 SLOW = 1.25
-#: Parts of a step that are slower by factors this close to each other are slow for one reason: the machine.
-ALIKE = 1.5
 
 
 def node_facts(index: int, run: Run) -> dict[str, Any]:
@@ -22,15 +21,14 @@ def node_facts(index: int, run: Run) -> dict[str, Any]:
     priced = kernels["t_roof_us"].notna()
     roof_ms = float(kernels.loc[priced, "t_roof_us"].sum()) / steps / 1e3
     roofed_ms = float(kernels.loc[priced, "dur_us"].sum()) / steps / 1e3
-    used = next(
-        (roof for roof in summary["device"]["roofs"] if roof["source"] == summary["device"].get("roof_used")), {}
-    )
+    device = summary["device"]
+    used: dict[str, Any] = next((roof for roof in device["roofs"] if roof["source"] == device.get("roof_used")), {})
     timing, environment = metrics.get("step_time_ms") or {}, summary.get("environment") or {}
     power = metrics.get("power") or {}
     return {
         "index": index,
-        "device": summary["device"]["title"],
-        "power_mode": summary["device"].get("power_mode"),
+        "device": device["title"],
+        "power_mode": device.get("power_mode"),
         "threads": environment.get("torch_threads"),
         "bandwidth_gbs": used.get("bandwidth_gbs"),
         "step_ms": timing.get("median"),
@@ -40,7 +38,9 @@ def node_facts(index: int, run: Run) -> dict[str, Any]:
         "watts": power.get("mean_w") if power.get("available") else None,
         "roof_ms": roof_ms,
         "roof_fraction": roof_ms / roofed_ms if roofed_ms else None,
-        "phases_ms": {str(row.phase): float(row.device_ms) for row in run.phases.itertuples()},
+        "phases_ms": {
+            str(row.phase): float(row.device_ms) for row in run.phases.itertuples() if math.isfinite(row.device_ms)
+        },
         "bounds_ms": {str(entry["bound"]): float(entry["dur_us"]) / 1e3 for entry in summary.get("bounds") or ()},
         "headline": (summary.get("answer") or {}).get("headline", ""),
     }
@@ -103,9 +103,9 @@ def _why(
         reasons.append(f"{first['excess_ms'] / excess:.0%} of the extra time is in {first['part']}{by}.")
     heavy = [row for row in phases if row["median_ms"] > 0.05 * sum(other["median_ms"] for other in phases)]
     factors = [row["factor"] for row in heavy if row["factor"]]
-    if len(factors) > 1 and max(factors) < ALIKE * min(factors):
+    if len(factors) > 1 and min(factors) >= SLOW:
         reasons.append(
-            f"All larger phases are {min(factors):.1f} to {max(factors):.1f} times slower: the machine as a whole "
+            f"Every larger phase is slower, {min(factors):.1f} to {max(factors):.1f} times: the machine as a whole "
             "(clocks, cores, power mode, or others that share it), no single kernel."
         )
     moved = next((row for row in bounds if row["excess_ms"] > 0), None)

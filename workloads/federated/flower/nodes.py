@@ -17,7 +17,7 @@ from . import wire
 #: How long SuperNodes have to introduce themselves: a fresh process that loads nothing heavy.
 INTRODUCTION_S = 90.0
 #: Pause between looks for replies.
-POLL_S = 0.2
+POLL_S = 0.5
 
 
 @dataclass(frozen=True)

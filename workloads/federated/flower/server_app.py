@@ -36,7 +36,7 @@ def main(grid: Grid, context: Context) -> None:
     except Exception as error:  # told to whoever waits, then Flower's to log
         status.write(folder, "failed", str(error) or type(error).__name__, *done)
         raise
-    status.write(folder, "finished", "", *done)
+    status.write(folder, "finished", "done", *done)
 
 
 def _rounds(grid: Grid, settings: Any, folder: Path, on_progress: Any) -> None:

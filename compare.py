@@ -1,0 +1,283 @@
+"""Runs compared: side by side, phase by phase and kernel by kernel, with intervals where runs or steps repeat.
+
+result = edgeroof.compare.compare_paths([["runs/foreach"], ["runs/fused"]])
+edgeroof.compare.save(result, "runs/compare-foreach-fused")
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    from .kernels.statistics import Comparison
+    from .profiler.comparison.side import Side
+    from .profiler.run import Run
+
+RESULT_FILE = "compare.json"
+REPORT_FILE = "report.html"
+SCHEMA_VERSION = 1
+#: The levels that kernels are matched at, from coarse to fine.
+LEVELS = {
+    "ops": ("phase", "op"),
+    "modules": ("phase", "op", "module"),
+    "kernels": ("phase", "op", "module", "shapes"),
+}
+
+
+def compare_paths(sides: Sequence[Sequence[str | Path]], *, mixed: bool = False, command: str = "") -> dict[str, Any]:
+    """Compare run folders; :func:`compare` says how.
+
+    Args:
+        sides: folders of each side. A single list of single folders is grouped: repeated runs of one configuration
+            become one side.
+        mixed: allow measured beside projected runs.
+        command: how to make the result again.
+
+    Raises:
+        RunError: a folder cannot be read.
+        UsageError: see :func:`compare`.
+    """
+    from .profiler.comparison.side import group_repeated
+    from .profiler.run import load
+
+    loaded = [[load(path) for path in side] for side in sides]
+    if all(len(side) == 1 for side in loaded):
+        loaded = group_repeated([side[0] for side in loaded])
+    return compare(loaded, mixed=mixed, command=command)
+
+
+def compare(sides: Sequence[Sequence[Run]], *, mixed: bool = False, command: str = "") -> dict[str, Any]:
+    """Compare two or more sides, each a run or repeated runs of one configuration, with the first.
+
+    Args:
+        sides: the runs.
+        mixed: allow measured beside projected runs; the report then says so.
+        command: how to make the result again.
+
+    Returns:
+        The JSON-ready result; ``docs/comparing.md`` explains its entries.
+
+    Raises:
+        UsageError: fewer than two sides, a side of several configurations, or measured and projected runs unasked.
+    """
+    from .profiler.comparison.breakdown import has_step_time
+    from .profiler.comparison.side import Side
+    from .profiler.environment import describe_environment
+
+    _check(sides, mixed)
+    bare = all(has_step_time(run) for side in sides for run in side)
+    labelled = [Side(label, tuple(side), bare) for label, side in zip(_labels(sides), sides)]
+    kinds = {side.kind for side in labelled}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "compare",
+        "numbers": "mixed" if len(kinds) > 1 else kinds.pop(),
+        "bare": bare,
+        "sides": [_side(side) for side in labelled],
+        "differences": [_difference(labelled[0], other, place) for place, other in enumerate(labelled) if place],
+        "settings": _settings(sides),
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": command,
+        "environment": describe_environment(),
+    }
+
+
+def slower_than(result: dict[str, Any], percent: float) -> list[str]:
+    """The sides whose step is slower than the first's by more than ``percent``, in words.
+
+    Where there is an interval it must exclude that the side is no slower at all; otherwise the numbers decide alone.
+    """
+    found = []
+    for difference in result["differences"]:
+        step = difference["step"]
+        interval = step["interval"]
+        change = interval["value"] if interval else step["change"]
+        if change is not None and change > percent / 100 and (interval is None or interval["low"] > 0):
+            label = result["sides"][difference["side"]]["label"]
+            found.append(f"{label}: a step takes {100 * change:.1f} % longer than in {result['sides'][0]['label']}")
+    return found
+
+
+def save(result: dict[str, Any], path: str | Path) -> Path:
+    """Write ``compare.json`` and ``report.html`` to a folder, which is put in place when whole.
+
+    Raises:
+        RunError: the folder holds something else, or cannot be written.
+    """
+    from .reports.compare import compare_document
+
+    return write_result(result, Path(path), RESULT_FILE, compare_document(result))
+
+
+def write_result(result: dict[str, Any], path: Path, name: str, document: Any) -> Path:
+    """Write a result as ``name`` with its report to the folder ``path``; it is put in place when whole.
+
+    Raises:
+        RunError: the folder holds something else, or cannot be written.
+    """
+    from .profiler.run import put_in_place
+    from .reports import document_html
+
+    folder = path.absolute()
+    if folder.exists() and not (folder / name).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder} is not empty and holds no {name}; name another folder with --out")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+            staging = Path(scratch) / folder.name
+            staging.mkdir()
+            (staging / name).write_text(json.dumps(result, allow_nan=False) + "\n", encoding="utf-8")
+            document_html.write(document, staging / REPORT_FILE)
+            put_in_place(staging, folder)
+    except OSError as error:
+        raise RunError(f"the result could not be written to {folder}: {error.strerror or error}") from error
+    return folder
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Read a result from its folder or its ``compare.json``.
+
+    Raises:
+        RunError: there is none, it is damaged, or of another version.
+    """
+    file = Path(path) / RESULT_FILE if Path(path).is_dir() else Path(path)
+    try:
+        result = json.loads(file.read_text(encoding="utf-8"))
+        version = result["schema_version"] if result["kind"] == "compare" else None
+    except OSError as error:
+        raise RunError(f"cannot read the comparison {file}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{file} is no comparison, or damaged: {error}") from error
+    if version != SCHEMA_VERSION:
+        raise RunError(f"{file} has schema version {version}, this edgeroof reads {SCHEMA_VERSION}: compare again")
+    return dict(result)
+
+
+def _check(sides: Sequence[Sequence[Run]], mixed: bool) -> None:
+    from .profiler.comparison.side import differing
+
+    if len(sides) < 2 or not all(sides):
+        raise UsageError("a comparison needs two runs at least: edgeroof compare RUN RUN")
+    for side in sides:
+        names = differing(side)
+        if names:
+            raise UsageError(f"repeated runs must be of one configuration; these differ in {', '.join(names)}")
+    projected = [run.summary["kind"] == "projected" for side in sides for run in side]
+    if any(projected) and not all(projected) and not mixed:
+        raise UsageError(
+            "some of these runs were measured and some projected: add --mixed to compare them all the same"
+        )
+
+
+def _labels(sides: Sequence[Sequence[Run]]) -> list[str]:
+    """Names of the folders; letters where there are none or two are alike."""
+    letters = [chr(ord("A") + place) if place < 26 else f"run {place + 1}" for place in range(len(sides))]
+    names = [side[0].path.name if side[0].path else "" for side in sides]
+    repeated = [f" ×{len(side)}" if len(side) > 1 else "" for side in sides]
+    return [
+        f"{letter}: {name}{times}" if name else f"{letter}{times}"
+        for letter, name, times in zip(letters, names, repeated)
+    ]
+
+
+def _side(side: Side) -> dict[str, Any]:
+    from .profiler.comparison.points import roof_used, roofline_points
+
+    described = side.describe()
+    precision = (described["workload"] or {}).get("precision")
+    return described | {
+        "roof": roof_used(described["device"], precision),
+        "points": roofline_points(side.parts),
+    }
+
+
+def _settings(sides: Sequence[Sequence[Run]]) -> list[dict[str, Any]]:
+    """What the sides were run with and differ in."""
+    from .profiler.comparison.side import differing, settings_of, versions_of
+
+    firsts = [side[0] for side in sides]
+    every = [settings_of(run) | versions_of(run) for run in firsts]
+    return [
+        {"name": name, "values": [settings.get(name) for settings in every]}
+        for name in differing(firsts, versions=True)
+    ]
+
+
+def _difference(first: Side, other: Side, place: int) -> dict[str, Any]:
+    """The step, its phases and its kernels against the first side's."""
+    from .profiler.comparison.differences import match, matched_share
+
+    total = other.step_ms - first.step_ms
+    levels = {name: match(first.parts, other.parts, keys) for name, keys in LEVELS.items()}
+    explains = bool(levels["ops"]["share"].notna().all())
+    phases = dict.fromkeys([*first.phases, *other.phases])
+    return {
+        "side": place,
+        "samples": "runs" if _repeated(first, other) else "steps",
+        "step": _change(first.step_ms, other.step_ms) | _judged(first, other, None),
+        "phases": [
+            {
+                "phase": phase,
+                **_change(first.phases.get(phase, 0.0), other.phases.get(phase, 0.0)),
+                **_judged(first, other, phase),
+                "share": (other.phases.get(phase, 0.0) - first.phases.get(phase, 0.0)) / total if explains else None,
+            }
+            for phase in phases
+        ],
+        "matched_share": matched_share(levels["kernels"]),
+        **{name: [_finite(row) for row in matched.to_dict("records")] for name, matched in levels.items()},
+    }
+
+
+def _change(first: float, other: float) -> dict[str, Any]:
+    return {
+        "a_ms": first,
+        "b_ms": other,
+        "delta_ms": other - first,
+        "change": other / first - 1 if first > 0 else None,
+    }
+
+
+def _repeated(first: Side, other: Side) -> bool:
+    return min(len(first.runs), len(other.runs)) > 1
+
+
+def _judged(first: Side, other: Side, phase: str | None) -> dict[str, Any]:
+    """The interval of the change of time, and the verdict on the other side; ``None`` where nothing repeats.
+
+    A projection has no noise: what is uncertain about it is its model, which both sides may share.
+    """
+    from .kernels.statistics import BETWEEN_RUNS, RESOLUTION, compare_independent
+
+    nothing = {"interval": None, "verdict": None}
+    if "projected" in (first.kind, other.kind):
+        return nothing
+    of_runs = _repeated(first, other)
+    samples = [side.samples(phase, of_runs=of_runs) for side in (first, other)]
+    compared = compare_independent(*samples, floor=RESOLUTION if of_runs else BETWEEN_RUNS)
+    if compared is None:
+        return nothing
+    return {"interval": _as_change(compared), "verdict": compared.verdict}
+
+
+def _as_change(compared: Comparison) -> dict[str, float]:
+    """A ratio base / other as the change of time from base to other: 0.25 takes a quarter longer."""
+    return {"value": 1 / compared.ratio - 1, "low": 1 / compared.high - 1, "high": 1 / compared.low - 1}
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as JSON can hold it: what is no number is ``None``."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
+    }
+
+
+__all__ = ["compare", "compare_paths", "load", "save", "slower_than"]

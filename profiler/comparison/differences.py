@@ -1,0 +1,57 @@
+"""Two breakdowns matched part by part: new, gone, faster, slower, and each part's share of the difference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+#: A part whose time changes by less than this is called the same; the word describes, it is no verdict.
+SAME_WITHIN = 0.02
+#: A difference below this share of the step explains nothing: its shares would be noise over noise.
+NOTHING = 1e-6
+
+
+def match(first: pd.DataFrame, other: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Match the parts of two steps.
+
+    Args:
+        first: from :func:`~.breakdown.breakdown`.
+        other: likewise.
+        keys: columns that a part is known by.
+
+    Returns:
+        One row per part of either, largest change first: the keys, ``a_ms``, ``b_ms``, ``a_kernels``, ``b_kernels``,
+        ``delta_ms`` (other less first), ``share`` of the whole difference (shares add up to 1; NaN where there is no
+        difference), and ``change``: new, gone, faster, slower or same.
+    """
+    sums = [
+        parts.groupby(list(keys), sort=False)[["ms", "kernels"]].sum().add_prefix(prefix)
+        for parts, prefix in ((first, "a_"), (other, "b_"))
+    ]
+    joined = sums[0].join(sums[1], how="outer", sort=False)
+    joined["change"] = [_change(a, b) for a, b in zip(joined["a_ms"], joined["b_ms"])]
+    joined = joined.fillna(dict.fromkeys(("a_ms", "b_ms", "a_kernels", "b_kernels"), 0.0))
+    joined["delta_ms"] = joined["b_ms"] - joined["a_ms"]
+    total = joined["b_ms"].sum() - joined["a_ms"].sum()
+    explains = abs(total) > NOTHING * max(abs(joined["a_ms"].sum()), abs(joined["b_ms"].sum()))
+    joined["share"] = joined["delta_ms"] / total if explains else float("nan")
+    order = joined["delta_ms"].abs().sort_values(ascending=False, kind="stable").index
+    return joined.loc[order].reset_index()
+
+
+def matched_share(matched: pd.DataFrame) -> float:
+    """Share of both steps' time in parts that both have."""
+    time = matched["a_ms"].abs() + matched["b_ms"].abs()
+    both = ~matched["change"].isin(["new", "gone"])
+    return float(time[both].sum() / time.sum()) if time.sum() else 1.0
+
+
+def _change(first: float, other: float) -> str:
+    if pd.isna(first):
+        return "new"
+    if pd.isna(other):
+        return "gone"
+    if abs(other - first) <= SAME_WITHIN * max(abs(first), abs(other)):
+        return "same"
+    return "faster" if other < first else "slower"

@@ -1,0 +1,269 @@
+"""The report of a comparison: which is faster, by how much and how surely, and what explains it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..profiler.schema import BOUNDS
+from .compare_figures import rooflines, waterfall
+from .document import Bar, Bars, Document, Paragraph, Part, Section, Table
+from .text import UNKNOWN, binary_bytes, count, duration, known, number, percent
+
+#: Rows of the tables of ops and kernels; what is left is summed in one more row.
+MOST_ROWS = 25
+#: Below this share of time in kernels that both have, shapes are left out of the match.
+WELL_MATCHED = 0.5
+
+_INTERVALS = {
+    "runs": "Intervals (95 %) and verdicts come from the medians of repeated runs; a difference counts from 1 % on.",
+    "steps": "Intervals (95 %) and verdicts come from the unprofiled steps of single runs. Such runs may differ by "
+    "more than their steps do, so that a difference counts from 5 % on; repeat the runs for finer verdicts.",
+}
+_PROJECTED = (
+    "There are no verdicts: projections have no noise, and the error of their model does not average out. "
+    "The interval of each step is that of its projection."
+)
+_KERNELS = (
+    "Kernels are timed in profiled steps, phases in bare ones. What no kernel accounts for stands as (no kernel): "
+    "gaps, and what the profiler adds, which is then taken off. Faster and slower mean 2 % and are no verdicts."
+)
+
+
+def compare_document(result: Mapping[str, Any]) -> Document:
+    """The report of a result of :func:`edgeroof.compare.compare`."""
+    sides, differences = result["sides"], result["differences"]
+    sections = [_side_by_side(sides, result["bare"])]
+    for difference in differences:
+        sections += [_step(sides, difference), _kernels(sides, difference)]
+    sections += [_bounds(sides), *rooflines(sides), _settings(result)]
+    return Document(
+        name="compare",
+        title=" against ".join(side["label"] for side in sides),
+        kind=result["numbers"],
+        headlines=tuple(line for difference in differences for line in _headlines(sides, difference)),
+        sections=tuple(sections),
+        setting="; ".join(f"{side['label'].split(':')[0]} is {side['runs'][0]['title']}" for side in sides),
+        warnings=tuple(_warnings(result)),
+        command=result["command"],
+        created=result["created"],
+        files=(("report.html", "this report with its figures"), ("compare.json", "every number")),
+    )
+
+
+def _headlines(sides: Sequence[Mapping[str, Any]], difference: Mapping[str, Any]) -> list[str]:
+    first, other = sides[0]["label"], sides[difference["side"]]["label"]
+    step = difference["step"]
+    lines = [f"A step of {other} takes {_change_words(step)} {first}{_sureness(step)}."]
+    explained = [entry for entry in difference["phases"] if known(entry["share"])]
+    if explained:
+        main = max(explained, key=lambda entry: entry["share"])
+        lines.append(
+            f"The {main['phase']} phase explains {percent(main['share'])} of the difference: "
+            f"{_signed(main['delta_ms'])} of {_signed(step['delta_ms'])}."
+        )
+        op = max(difference["ops"], key=lambda row: row["share"])
+        lines.append(
+            f"Most of it is {op['op']} in {op['phase']} ({op['change']}): {duration(1e3 * op['a_ms'])} against "
+            f"{duration(1e3 * op['b_ms'])}."
+        )
+    return lines
+
+
+def _change_words(step: Mapping[str, Any]) -> str:
+    times = f"{duration(1e3 * step['b_ms'])} against {duration(1e3 * step['a_ms'])}"
+    change = step["change"]
+    if not known(change):
+        return f"{times} in"
+    return f"{times}: {percent(abs(change))} {'less' if change < 0 else 'more'} than in"
+
+
+def _sureness(step: Mapping[str, Any]) -> str:
+    if step["verdict"] is None:
+        return ""
+    return f" ({step['verdict']}; 95 % interval {_interval(step)})"
+
+
+def _interval(entry: Mapping[str, Any]) -> str:
+    interval = entry["interval"]
+    return f"{_plus(interval['low'])} to {_plus(interval['high'])}" if interval else UNKNOWN
+
+
+def _plus(share: float | None) -> str:
+    text = percent(share)
+    return f"+{text}" if known(share) and share is not None and share > 0 else text
+
+
+def _signed(ms: float) -> str:
+    return ("+" if ms > 0 else "") + duration(1e3 * ms)
+
+
+_ROWS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
+    ("numbers", lambda side: side["kind"]),
+    ("runs", lambda side: count(len(side["runs"]))),
+    ("step time", lambda side: duration(1e3 * side["step_ms"])),
+    ("90 % interval", lambda side: _projected_interval(side["step_interval_ms"])),
+    ("MFU", lambda side: percent(side["mfu"])),
+    ("of", lambda side: side["mfu_denominator"] or UNKNOWN),
+    ("HFU", lambda side: percent(side["hfu"])),
+    ("tokens/s", lambda side: number(side["tokens_per_s"])),
+    ("with padding", lambda side: number(side["padded_tokens_per_s"])),
+    ("tokens/s/W", lambda side: number(side["tokens_per_s_per_w"])),
+    ("power", lambda side: f"{number(side['mean_w'])} W" if known(side["mean_w"]) else UNKNOWN),
+    ("measured on", lambda side: side["power_domain"] or UNKNOWN),
+    ("peak memory", lambda side: binary_bytes(side["peak_memory_bytes"])),
+    ("which is", lambda side: side["peak_memory"] or UNKNOWN),
+)
+
+
+def _projected_interval(interval: Mapping[str, Any] | None) -> str:
+    if not interval:
+        return UNKNOWN
+    return f"{duration(1e3 * interval['low'])} to {duration(1e3 * interval['high'])}"
+
+
+def _side_by_side(sides: Sequence[Mapping[str, Any]], bare: bool) -> Section:
+    phases = dict.fromkeys(phase for side in sides for phase in side["phases_ms"])
+    rows = [(name, *(text(side) for side in sides)) for name, text in _ROWS]
+    rows = [row for row in rows if any(cell != UNKNOWN for cell in row[1:])]
+    rows += [(phase, *(duration(_us(side["phases_ms"].get(phase))) for side in sides)) for phase in phases]
+    rows += [
+        (f"{bound} bound", *(percent(side["bounds"].get(bound, 0.0)) for side in sides))
+        for bound in BOUNDS
+        if any(bound in side["bounds"] for side in sides)
+    ]
+    times = "true times of bare steps" if bare else "sums of kernels, as one of the runs has no times of bare steps"
+    table = Table(f"Times are {times}; bounds are shares of kernel time", ("", *_heads(sides)), tuple(rows))
+    return Section("Side by side", (table,))
+
+
+def _us(ms: float | None) -> float | None:
+    return None if ms is None else 1e3 * ms
+
+
+def _heads(sides: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    return tuple(f"#{side['label']}" for side in sides)
+
+
+def _step(sides: Sequence[Mapping[str, Any]], difference: Mapping[str, Any]) -> Section:
+    first, other = sides[0], sides[difference["side"]]
+    rows = tuple(_step_row(name, entry, share) for name, entry, share in _entries(difference))
+    heads = ("phase", "#before", "#after", "#difference", "#share", "#change", "#interval", "verdict")
+    projected = "projected" in (first["kind"], other["kind"])
+    return Section(
+        f"From {first['label']} to {other['label']}",
+        (
+            waterfall(first, other, difference),
+            Table("Phases; shares are of the difference of the step and add up to 100 %", heads, rows),
+            Paragraph(_PROJECTED if projected else _INTERVALS[difference["samples"]], "quiet"),
+        ),
+        lead="which phases the difference lies in",
+    )
+
+
+def _entries(difference: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], float | None]]:
+    phases = [(entry["phase"], entry, entry["share"]) for entry in difference["phases"]]
+    whole = sum(share for _, _, share in phases if known(share)) if phases and known(phases[0][2]) else None
+    return [*phases, ("step", difference["step"], whole)]
+
+
+def _step_row(name: str, entry: Mapping[str, Any], share: float | None) -> tuple[str, ...]:
+    return (
+        name,
+        duration(1e3 * entry["a_ms"]),
+        duration(1e3 * entry["b_ms"]),
+        _signed(entry["delta_ms"]),
+        percent(share),
+        _plus(entry["change"]),
+        _interval(entry),
+        entry["verdict"] or UNKNOWN,
+    )
+
+
+def _kernels(sides: Sequence[Mapping[str, Any]], difference: Mapping[str, Any]) -> Section:
+    matched = difference["matched_share"] >= WELL_MATCHED
+    level = "kernels" if matched else "modules"
+    what = "op, module and shapes" if matched else "op and module; shapes differ too much to be matched"
+    other = sides[difference["side"]]["label"]
+    return Section(
+        f"What changed in {other}",
+        (
+            Table("Ops of each phase", _OP_HEADS, _part_rows(difference["ops"], ("op", "phase"))),
+            Table(
+                f"Kernels by {what}; layers are taken together",
+                ("op", "phase", "module", *(("shapes",) if matched else ()), *_OP_HEADS[2:]),
+                _part_rows(difference[level], ("op", "phase", "module", *(("shapes",) if matched else ()))),
+            ),
+            Paragraph(_KERNELS, "quiet"),
+        ),
+        lead=f"{percent(difference['matched_share'])} of the time is in kernels that both have",
+    )
+
+
+_OP_HEADS = ("op", "phase", "change", "#before", "#after", "#difference", "#share")
+
+
+def _part_rows(parts: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    shown, rest = parts[:MOST_ROWS], parts[MOST_ROWS:]
+    rows = [tuple(str(part[key]) for key in keys) + _part_numbers(part["change"], [part]) for part in shown]
+    if rest:
+        rows.append((f"{count(len(rest))} more", *[""] * (len(keys) - 1), *_part_numbers("", rest)))
+    return tuple(rows)
+
+
+def _part_numbers(change: str, parts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    before, after = (sum(part[name] for part in parts) for name in ("a_ms", "b_ms"))
+    shares = [part["share"] for part in parts]
+    share = sum(shares) if all(known(value) for value in shares) else None
+    return (change, duration(1e3 * before), duration(1e3 * after), _signed(after - before), percent(share))
+
+
+def _bounds(sides: Sequence[Mapping[str, Any]]) -> Section:
+    bars = tuple(
+        Bar(
+            side["label"],
+            tuple(Part(bound, 100 * side["bounds"][bound], bound) for bound in BOUNDS if side["bounds"].get(bound)),
+            ", ".join(f"{bound} {percent(share)}" for bound, share in _largest(side["bounds"])),
+            "projected" if side["kind"] == "projected" else "",
+        )
+        for side in sides
+    )
+    present = [bound for bound in BOUNDS if any(side["bounds"].get(bound) for side in sides)]
+    legend = tuple((bound, bound) for bound in present)
+    return Section("What holds each", (Bars("Kernel time by what holds it", bars, "%", legend),))
+
+
+def _largest(bounds: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(bounds.items(), key=lambda entry: -entry[1])[:2]
+
+
+def _settings(result: Mapping[str, Any]) -> Section:
+    sides = result["sides"]
+    rows = tuple(
+        (entry["name"], *(UNKNOWN if value is None else str(value) for value in entry["values"]))
+        for entry in result["settings"]
+    )
+    block = (
+        Table("Settings and versions that differ", ("", *(side["label"] for side in sides)), rows)
+        if rows
+        else Paragraph("Settings and versions are the same.")
+    )
+    runs = tuple(
+        (side["label"], run["path"] or UNKNOWN, run["created"] or UNKNOWN, run["command"] or UNKNOWN)
+        for side in sides
+        for run in side["runs"]
+    )
+    return Section("What differs", (block, Table("Runs", ("", "folder", "made", "command"), runs)))
+
+
+def _warnings(result: Mapping[str, Any]) -> list[str]:
+    sides = result["sides"]
+    warnings = []
+    if result["numbers"] == "mixed":
+        kinds = ", ".join(f"{side['label']} is {side['kind']}" for side in sides)
+        warnings.append(f"measured and projected numbers stand side by side: {kinds}")
+    if len({side["mfu_denominator"] for side in sides if side["mfu_denominator"]}) > 1:
+        warnings.append("MFU is taken of different peaks; see the row below it")
+    if len({side["power_domain"] for side in sides if side["power_domain"]}) > 1:
+        warnings.append("power was measured on different rails; tokens/s/W are not of the same thing")
+    return warnings + [f"{side['label']}: {text}" for side in sides for text in side["warnings"]]

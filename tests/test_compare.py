@@ -1,0 +1,190 @@
+"""Comparisons of whole runs: what explains the difference, how surely, and what may not be mixed."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+
+from edgeroof import cli, compare
+from edgeroof.cli_compare import repeat_options
+from edgeroof.errors import RunError, UsageError
+from edgeroof.profiler.comparison.side import group_repeated
+from edgeroof.profiler.run import Run, save
+from edgeroof.reports import document_html
+from edgeroof.reports.compare import compare_document
+
+from .reports.sample_run import imported_run, projected_run, sample_run
+from .reports.test_document import printed
+
+
+def measured(*, optimizer: float = 1.0, name: str = "adamw-fused", jitter: float = 0.01) -> Run:
+    """A sample run whose optimizer takes ``optimizer`` times as long; times of its steps scatter by ``jitter``."""
+    run = sample_run(1, hostile=False)
+    is_optimizer = run.kernels["phase"] == "optimizer"
+    run.kernels.loc[is_optimizer, "dur_us"] *= optimizer
+    run.phases.loc[run.phases["phase"] == "optimizer", "device_ms"] *= optimizer
+    scatter = [1 + jitter * offset for offset in (-1, -0.5, 0, 0.2, 0.6, 1)]
+    phases = {row.phase: [row.device_ms * factor for factor in scatter] for row in run.phases.itertuples()}
+    step_ms = float(run.phases["device_ms"].sum())
+    run.summary["metrics"]["step_time_ms"] |= {"median": step_ms, "samples": [step_ms * f for f in scatter]}
+    run.summary["metrics"]["phase_samples_ms"] = phases
+    run.summary["workload"]["optimizer"] = name
+    return run
+
+
+@pytest.fixture(scope="module")
+def slower() -> dict:
+    return compare.compare([[measured()], [measured(optimizer=3.0, name="adamw-foreach")]])
+
+
+def phase(result: dict, name: str) -> dict:
+    (found,) = (entry for entry in result["differences"][0]["phases"] if entry["phase"] == name)
+    return found
+
+
+def test_the_optimizer_explains_the_difference(slower: dict) -> None:
+    optimizer = phase(slower, "optimizer")
+    assert optimizer["share"] == pytest.approx(1.0)
+    assert optimizer["verdict"] == "SLOWER"
+    assert optimizer["interval"]["low"] < 2.0 < optimizer["interval"]["high"]
+    assert phase(slower, "forward")["verdict"] == "SAME"
+    assert slower["differences"][0]["step"]["delta_ms"] == pytest.approx(optimizer["delta_ms"])
+    assert slower["differences"][0]["ops"][0]["op"] == "aten::_fused_adamw_"
+    assert {entry["name"]: entry["values"] for entry in slower["settings"]} == {
+        "optimizer": ["adamw-fused", "adamw-foreach"]
+    }
+
+
+def test_every_level_adds_up(slower: dict) -> None:
+    difference = slower["differences"][0]
+    for level in ("phases", *compare.LEVELS):
+        assert sum(row["share"] for row in difference[level]) == pytest.approx(1.0)
+        assert sum(row["delta_ms"] for row in difference[level]) == pytest.approx(difference["step"]["delta_ms"])
+
+
+def test_small_differences_of_single_runs_are_no_verdict() -> None:
+    """Three percent more, beyond doubt within these two runs: single runs may differ by that."""
+    result = compare.compare([[measured(jitter=1e-4)], [scaled(measured(jitter=1e-4), 1.03)]])
+    assert result["differences"][0]["step"]["verdict"] == "SAME"
+    assert result["differences"][0]["samples"] == "steps"
+
+
+def test_repeated_runs_resolve_less() -> None:
+    sides = [[scaled(measured(), base * noise) for noise in (0.999, 1.0, 1.001)] for base in (1.0, 1.03)]
+    difference = compare.compare(sides)["differences"][0]
+    assert (difference["samples"], difference["step"]["verdict"]) == ("runs", "SLOWER")
+    assert difference["step"]["interval"]["value"] == pytest.approx(0.03)
+
+
+def scaled(run: Run, factor: float) -> Run:
+    """The run with all bare times ``factor`` times as long."""
+    metrics = run.summary["metrics"]
+    metrics["step_time_ms"]["median"] *= factor
+    metrics["step_time_ms"]["samples"] = [factor * ms for ms in metrics["step_time_ms"]["samples"]]
+    metrics["phase_samples_ms"] = {
+        name: [factor * ms for ms in samples] for name, samples in metrics["phase_samples_ms"].items()
+    }
+    run.phases["device_ms"] *= factor
+    return run
+
+
+def test_equal_runs_have_nothing_to_explain() -> None:
+    result = compare.compare([[measured()], [measured()]])
+    assert result["differences"][0]["step"]["verdict"] == "SAME"
+    assert phase(result, "forward")["share"] is None
+    assert "explains" not in " ".join(compare_document(result).headlines)
+
+
+def test_projected_runs_are_never_mixed_silently() -> None:
+    with pytest.raises(UsageError, match="--mixed"):
+        compare.compare([[measured()], [projected_run()]])
+    result = compare.compare([[measured()], [projected_run()]], mixed=True)
+    assert result["numbers"] == "mixed"
+    assert result["differences"][0]["step"]["verdict"] is None
+    text = printed(compare_document(result))
+    assert "measured and projected numbers stand side by side" in text
+    assert compare.compare([[projected_run()], [projected_run()]])["numbers"] == "projected"
+
+
+def test_traces_are_compared_by_their_kernels() -> None:
+    result = compare.compare([[imported_run()], [measured()]])
+    assert not result["bare"]
+    assert result["differences"][0]["step"]["verdict"] is None
+    assert "sums of kernels" in printed(compare_document(result))
+
+
+def test_three_runs_stand_side_by_side(tmp_path: Path) -> None:
+    result = compare.compare([[measured()], [measured(optimizer=2.0)], [measured(optimizer=0.5)]])
+    assert [difference["side"] for difference in result["differences"]] == [1, 2]
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    folder = compare.save(result, tmp_path / "out")
+    assert compare.load(folder) == result
+    assert sorted(path.name for path in folder.iterdir()) == ["compare.json", "report.html"]
+
+
+def test_repeated_runs_of_one_configuration_become_one_side() -> None:
+    runs = [measured(), measured(name="adamw"), measured(), measured(name="adamw")]
+    assert [len(side) for side in group_repeated(runs)] == [2, 2]
+    assert [len(side) for side in group_repeated(runs[::2])] == [1, 1]  # before and after
+    with pytest.raises(UsageError, match="optimizer"):
+        compare.compare([runs[:2], runs[2:]])
+
+
+def test_the_report_holds_all_figures(slower: dict) -> None:
+    document = compare_document(slower)
+    assert "optimizer phase explains 100 %" in document.headlines[1]
+    page = document_html.render(document)
+    for expected in ("Under the roof", "starts at", '"joined":true', "measured roof"):
+        assert expected in page
+    assert "waterfall" not in page
+
+
+def test_hostile_names_stay_text() -> None:
+    result = compare.compare([[sample_run(1)], [sample_run(1, seed=1)]])
+    assert "<img src=x" not in document_html.render(compare_document(result))
+    assert "\x1b" not in printed(compare_document(result))
+
+
+def test_the_gate_asks_for_certainty(slower: dict) -> None:
+    assert compare.slower_than(slower, 5.0)
+    assert not compare.slower_than(slower, 500.0)
+    unsure = copy.deepcopy(slower)
+    unsure["differences"][0]["step"]["interval"]["low"] = -0.01
+    assert not compare.slower_than(unsure, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("--a x y --b z w --json", "--a x --a y --b z --b w --json"),
+        ("x y --fail-if-slower 5", "x y --fail-if-slower 5"),
+        ("--a x --out o --b z", "--a x --out o --b z"),
+    ],
+)
+def test_sides_take_several_runs(given: str, expected: str) -> None:
+    assert repeat_options(given.split()) == expected.split()
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(measured(), tmp_path / "one")
+    save(measured(optimizer=3.0), tmp_path / "two")
+    assert cli.run_command(["compare", "one", "two"]) == 0
+    assert "SLOWER" in capsys.readouterr().out
+    assert cli.run_command(["compare", "one", "two", "--fail-if-slower", "5", "--json"]) == 3
+    out, err = capsys.readouterr()
+    assert json.loads(out)["sides"][1]["label"] == "B: two"
+    assert err.startswith("gate: ")
+    assert cli.run_command(["compare", "--a", "one", "--b", "two", "--out", "kept"]) == 0
+    assert (tmp_path / "kept" / "report.html").is_file()
+    assert cli.run_command(["compare", "one"]) == 2
+    assert cli.run_command(["compare", "one", "--a", "two"]) == 2
+
+
+def test_damaged_results_are_told(tmp_path: Path) -> None:
+    (tmp_path / "compare.json").write_text('{"kind": "fl"')
+    with pytest.raises(RunError, match="damaged"):
+        compare.load(tmp_path)
+    with pytest.raises(RunError, match="cannot read"):
+        compare.load(tmp_path / "nowhere")
