@@ -221,6 +221,7 @@ app.command(epilog="Example: edgeroof ab adamw --providers torch-foreach,torch-f
 app.command(epilog="Example: edgeroof compare runs/foreach runs/fused", cls=cli_compare.ManyRunsCommand)(
     cli_compare.compare
 )
+app.command(epilog="Example: edgeroof sweep --device orin --model base --batch-size 8,16,32,64,128")(cli_compare.sweep)
 app.command(epilog="Example: edgeroof kernels --arch sm_87")(cli_kernels.kernels)
 app.command("project", epilog="Example: edgeroof project --devices orin,a100 --model base --batch-size 8,16,32")(
     cli_project.project_command

@@ -14,8 +14,10 @@ from rich.console import Console
 from typer.core import TyperCommand
 
 from . import compare as comparing
+from . import sweep as sweeping
 from .cli_kernels import GATE_FAILED, result_folder
 from .errors import UsageError
+from .progress import count_progress
 
 _SIDES = ("--a", "--b")
 
@@ -86,3 +88,72 @@ def _print(document: Any, folder: Path) -> None:
 
 def _command() -> str:
     return shlex.join(["edgeroof", *sys.argv[1:]])
+
+
+def sweep(
+    device: Annotated[str, typer.Option(help="auto or cpu measure here; another name projects")] = "auto",
+    model: Annotated[str, typer.Option(help="one or several, commas between: small,base")] = "small",
+    batch_size: Annotated[str | None, typer.Option(help="likewise: 8,16,32")] = None,
+    source_length: Annotated[str | None, typer.Option(help="tokens of a dialogue, likewise")] = None,
+    precision: Annotated[str | None, typer.Option(help="likewise: fp32,bf16")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="likewise: adamw-foreach,adamw-fused")] = None,
+    attention: Annotated[str | None, typer.Option(help="likewise: sdpa,eager")] = None,
+    power_mode: Annotated[str | None, typer.Option(help="of a projected device, likewise: 15W,30W,MAXN")] = None,
+    target_length: Annotated[int, typer.Option(help="tokens of a summary")] = 96,
+    lora_rank: Annotated[int | None, typer.Option(help="train LoRA adapters of this rank on q and v only")] = None,
+    steps: Annotated[int, typer.Option(help="unprofiled steps to time, where points are measured")] = 5,
+    profiled_steps: Annotated[int, typer.Option(help="steps under the profiler")] = 2,
+    warmup: Annotated[int, typer.Option(help="steps before any measurement")] = 1,
+    out: Annotated[Path | None, typer.Option(help="folder of the sweep; by default runs/sweep-MODEL-DEVICE")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON, nothing else")] = False,
+) -> None:
+    """Run a step over ranges of its settings; the same command again goes on where it was stopped."""
+    texts = {
+        "model": model,
+        "precision": precision,
+        "optimizer": optimizer,
+        "attention": attention,
+        "power_mode": power_mode,
+    }
+    numbers = {"batch_size": batch_size, "source_length": source_length}
+    axes = {name: _names(text) for name, text in texts.items() if text is not None}
+    axes |= {name: _numbers(name, text) for name, text in numbers.items() if text is not None}
+    plan = sweeping.make_plan(
+        axes,
+        {"target_length": target_length, **({} if lora_rank is None else {"lora_rank": lora_rank})},
+        device=device,
+        capture={"warmup_steps": warmup, "steps": steps, "profiled_steps": profiled_steps},
+    )
+    folder = out or Path("runs") / f"sweep-{'-'.join(Path(name).stem for name in axes['model'])}-{Path(device).stem}"
+    with count_progress("sweep") as on_progress:
+        result = sweeping.run(
+            plan,
+            folder,
+            on_progress=lambda what, done, total, left: on_progress(what + time_left(left), done, total),
+            command=_command(),
+        )
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    from .reports.sweep import sweep_document
+
+    _print(sweep_document(result), folder)
+
+
+def time_left(seconds: tuple[float, float] | None) -> str:
+    """The time left in words: a range, as long as the cost of the points left is a guess."""
+    if seconds is None:
+        return ""
+    low, high = (f"{value:.0f} s" if value < 90 else f"{value / 60:.0f} min" for value in seconds)
+    return f" · about {low} left" if low == high else f" · {low} to {high} left"
+
+
+def _names(text: str) -> list[Any]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(name: str, text: str) -> list[Any]:
+    try:
+        return [int(part) for part in _names(text)]
+    except ValueError:
+        raise UsageError(f"--{name.replace('_', '-')} takes whole numbers, such as 8,16,32, not {text!r}") from None

@@ -169,6 +169,11 @@ def save(result: Mapping[str, Any], folder: Path) -> None:
 
 
 def write_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Write texts by file name; each is replaced when whole.
+
+    Raises:
+        RunError: they cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
@@ -288,7 +293,8 @@ def profile_fleet(
         "command": command,
         "environment": describe_environment(),
     }
-    write_files(folder, {FLEET_FILE: json.dumps(result) + "\n", REPORT_FILE: document_html.render(fleet_document(result))})
+    report = document_html.render(fleet_document(result))
+    write_files(folder, {FLEET_FILE: json.dumps(result) + "\n", REPORT_FILE: report})
     return result
 
 

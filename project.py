@@ -75,6 +75,7 @@ def client_step(
     from .workloads.footprint import largest_client_batch
 
     target = _device(device, power_mode, gpu_mhz, emc_mhz)
+    modes = _modes(device, target) if (gpu_mhz, emc_mhz) == (None, None) else []
     settings = ClientConfig(device=target.kind, **config)
     on_progress("dry run", 0, 3)
     dry = dry_step(settings, target_kind=target.kind, compute_capability=target.compute_capability)
@@ -84,7 +85,7 @@ def client_step(
         found = largest_client_batch(settings, target, dry)
         memory |= {"largest_batch": found.batch, "capped": found.capped}
     on_progress("times", 2, 3)
-    run = _project(dry, target, memory, (gpu_mhz, emc_mhz) == (None, None), command)
+    run = _project(dry, target, memory, modes, command)
     on_progress("done", 3, 3)
     return run
 
@@ -116,8 +117,9 @@ def model_pass(
     from .workloads.dry import dry_model
 
     target = _device(device, power_mode, gpu_mhz, emc_mhz)
+    modes = _modes(device, target) if (gpu_mhz, emc_mhz) == (None, None) else []
     dry = dry_model(model, target_kind=target.kind, compute_capability=target.compute_capability, **arguments)
-    return _project(dry, target, _memory(dry, target), (gpu_mhz, emc_mhz) == (None, None), command)
+    return _project(dry, target, _memory(dry, target), modes, command)
 
 
 def carry(
@@ -246,6 +248,16 @@ def _device(device: str | Device, power_mode: str | None, gpu_mhz: float | None,
     return load_device(device, power_mode=power_mode, gpu_mhz=gpu_mhz, emc_mhz=emc_mhz)
 
 
+def _modes(device: str | Device, target: Device) -> list[Device]:
+    """The device in each of its power modes; none when they cannot be loaded."""
+    from .profiler.device import known_devices, load_device
+
+    name = device if isinstance(device, str) else device.name
+    if not target.power_modes or (not isinstance(device, str) and name not in known_devices()):
+        return []
+    return [target if mode == target.power_mode else load_device(name, power_mode=mode) for mode in target.power_modes]
+
+
 def _memory(dry: DryStep, device: Device) -> dict[str, Any] | None:
     """The ``memory`` entry; ``None`` where the device states no memory."""
     from .workloads.footprint import fit
@@ -266,7 +278,7 @@ def _memory(dry: DryStep, device: Device) -> dict[str, Any] | None:
     }
 
 
-def _project(dry: DryStep, device: Device, memory: dict[str, Any] | None, modes: bool, command: str) -> Run:
+def _project(dry: DryStep, device: Device, memory: dict[str, Any] | None, modes: Sequence[Device], command: str) -> Run:
     from .profiler.projected import Projected, StepTimes, is_kernel, price_all, project_run
 
     costs = price_all(dry.records, tf32=dry.tf32)
@@ -280,7 +292,7 @@ def _project(dry: DryStep, device: Device, memory: dict[str, Any] | None, modes:
         "step_time_ms": _estimate(step.total),
         "phases": [{"phase": name, **_estimate(phase)} for name, phase in step.phases.items()],
         "memory": memory,
-        "power_modes": _power_modes(device, priced, dry) if modes else [],
+        "power_modes": _power_modes(device, modes, priced, dry),
     }
     warnings = [] if memory is None or memory["fits"] else [_too_large(memory)]
     return project_run(
@@ -321,21 +333,21 @@ def _estimate(projection: Any) -> dict[str, float]:
     }
 
 
-def _power_modes(device: Device, priced: Sequence[tuple[OpRecord, Cost | None]], dry: DryStep) -> list[dict[str, Any]]:
+def _power_modes(
+    device: Device, modes: Sequence[Device], priced: Sequence[tuple[OpRecord, Cost | None]], dry: DryStep
+) -> list[dict[str, Any]]:
     """The step in each of the device's power modes."""
-    from .profiler.device import load_device
     from .profiler.projected import bound_times
 
     found = []
-    for name, mode in device.power_modes.items():
-        chosen = name == device.power_mode
-        target = device if chosen else load_device(device.name, power_mode=name)
+    for target in modes:
+        mode = target.power_modes[str(target.power_mode)]
         step = _times(target, priced, dry)
         held = bound_times(priced, [kernel.us for kernel in step.kernels], target)
         found.append(
             {
-                "mode": name,
-                "chosen": chosen,
+                "mode": mode.name,
+                "chosen": mode.name == device.power_mode,
                 "gpu_mhz": mode.gpu_mhz,
                 "emc_mhz": mode.emc_mhz,
                 "step_time_ms": _estimate(step.total),

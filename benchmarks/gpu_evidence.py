@@ -1,9 +1,10 @@
 """Everything a GPU can prove about edgeroof, in about twenty-five minutes: ``make gpu-evidence``.
 
 The parts run one after another, each in a child process: environment, calibration, GPU tests, profiles of client steps,
-the A/B suites of optimizers and of T5's operators in fp32 and bf16, whole steps, compiled kernels, and hardware counters. Each
-part leaves its result under ``results/<device>/``; a part that is there is not run again, so an interrupted run goes on
-where it stopped. A part that cannot run is skipped with the reason. At the end come ``summary.md`` and ``ab.csv``.
+the A/B suites of optimizers and of T5's operators in fp32 and bf16, whole steps, compiled kernels, and hardware
+counters. Each part leaves its result under ``results/<device>/``; a part that is there is not run again, so an
+interrupted run goes on where it stopped. A part that cannot run is skipped with the reason. At the end come
+``summary.md`` and ``ab.csv``.
 
     python benchmarks/gpu_evidence.py                 # on a GPU
     python benchmarks/gpu_evidence.py --rehearse      # the same parts in miniature on a CPU, into a temporary folder

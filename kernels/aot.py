@@ -150,7 +150,8 @@ def _report(variant: KernelVariant, arch: str, compiled: Any) -> KernelReport:
         stores = {count: size for count, size in stores.items() if count >= whole}
         moved = sum(size for table in (loads, stores) for count, size in table.items() if count >= whole)
         static = moved / variant.tile
-        widths = {"masked": variant.masked, "threads": variant.warps * WARP_THREADS, "alone": not variant.per_line}
+        threads = variant.warps * WARP_THREADS
+        widths: dict[str, Any] = {"masked": variant.masked, "threads": threads, "alone": not variant.per_line}
         load_bits = narrowest_access(compiled.asm["ptx"], "ld", loads, **widths)
         store_bits = narrowest_access(compiled.asm["ptx"], "st", stores, **widths) if stores else None
     return KernelReport(

@@ -77,5 +77,6 @@ def keep_mask(seed: Tensor, shape: tuple[int, ...], dropout: float) -> Tensor:
     Reading the seed waits for its device, which costs nothing on a CPU.
     """
     generator = torch.Generator(seed.device)
-    generator.manual_seed(int(seed.item()))
+    number = int(seed.item())
+    generator.manual_seed(number ^ number >> 32)  # a CPU's generator heeds 32 bits
     return torch.rand(shape, generator=generator, device=seed.device) >= dropout

@@ -1,8 +1,8 @@
 """Softmax of attention scores with position bias, mask and dropout: one read and one write of the scores.
 
 PyTorch's own path adds the bias, adds the mask, takes the softmax and drops: four reads and four writes of a tensor as
-large as the scores, one more of a boolean mask, and as many again in the backward pass. Here bytes per score are, with
-bias and mask small beside the scores because batches or heads share them,
+large as the scores and a write of what was kept; then, for both gradients, four reads and two writes, and a read of
+what was kept. Here bytes per score are, with bias and mask small beside the scores because batches or heads share them,
 
 ====================================  ============================  =====  =====
 pass                                  moves                         bf16   fp32
@@ -294,7 +294,7 @@ def _title(given: dict[str, str | None], columns: int) -> str:
     dtype = given.get("scores") or given["saved"]
     parts = [f"{dtype} x {columns}"]
     parts += ["bias"] if given["bias"] or given.get("grad_bias") else []
-    parts += ["int8 mask" if given["mask"] == "u8" else "mask"] if given["mask"] else []
+    parts += ["boolean mask" if given["mask"] == "u8" else "mask"] if given["mask"] else []
     return ", ".join([*parts, *(["dropout"] if given["seed"] else [])])
 
 

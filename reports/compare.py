@@ -59,7 +59,7 @@ def _headlines(sides: Sequence[Mapping[str, Any]], difference: Mapping[str, Any]
     if explained:
         main = max(explained, key=lambda entry: entry["share"])
         lines.append(
-            f"The {main['phase']} phase explains {percent(main['share'])} of the difference: "
+            f"The {main['phase']} phase explains {percent(round(main['share'], 6))} of the difference: "
             f"{_signed(main['delta_ms'])} of {_signed(step['delta_ms'])}."
         )
         op = max(difference["ops"], key=lambda row: row["share"])

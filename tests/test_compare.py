@@ -4,6 +4,7 @@ import copy
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from edgeroof import cli, compare
@@ -11,6 +12,7 @@ from edgeroof.cli_compare import repeat_options
 from edgeroof.errors import RunError, UsageError
 from edgeroof.profiler.comparison.side import group_repeated
 from edgeroof.profiler.run import Run, save
+from edgeroof.profiler.schema import OP_COLUMNS
 from edgeroof.reports import document_html
 from edgeroof.reports.compare import compare_document
 
@@ -30,6 +32,7 @@ def measured(*, optimizer: float = 1.0, name: str = "adamw-fused", jitter: float
     run.summary["metrics"]["step_time_ms"] |= {"median": step_ms, "samples": [step_ms * f for f in scatter]}
     run.summary["metrics"]["phase_samples_ms"] = phases
     run.summary["workload"]["optimizer"] = name
+    run.ops = pd.DataFrame({column: pd.Series(dtype=kind) for column, kind in OP_COLUMNS.items()})
     return run
 
 

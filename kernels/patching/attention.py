@@ -145,7 +145,7 @@ def inline_forward(
 def _keys_and_values(
     attention: Any, hidden_states: Tensor, encoded: Tensor | None, cache: Any, position: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Keys and values [B, H, K, D], of ``encoded`` in a cross-attention, from the cache and into it where there is one."""
+    """Keys and values [B, H, K, D], of ``encoded`` in a cross-attention, through the cache where there is one."""
     crosses, layer = encoded is not None, attention.layer_idx
     of_both = hasattr(cache, "cross_attention_cache")  # a cache for self- and cross-attention
     own_cache = (cache.cross_attention_cache if crosses else cache.self_attention_cache) if of_both else cache

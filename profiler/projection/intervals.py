@@ -12,9 +12,11 @@ from typing import NamedTuple
 from .coefficients import Coefficients
 
 #: Where cross-validation has nothing to say, log widths that are assumptions: kernels on matrix units, fused attention
-#: and convolutions; a board whose power limit is not known; a CPU.
+#: and convolutions; a board whose power limit is not known; a kind of board that none of the measured
+#: ones is like, as modules whose memory the CPU shares; a CPU.
 UNMEASURED = log(1.4)
 UNKNOWN_POWER = log(1.5)
+UNMEASURED_BOARD = log(1.25)
 CPU = log(1.5)
 
 #: Kinds of error band by kind of work; others stream.

@@ -19,7 +19,7 @@ from ..ops import OpRecord
 from .access import overfetched_bytes
 from .coefficients import Coefficients, load_coefficients
 from .hardware import Hardware, describe_hardware
-from .intervals import CPU, UNKNOWN_POWER, UNMEASURED, Interval, kernel_interval, step_interval
+from .intervals import CPU, UNKNOWN_POWER, UNMEASURED, UNMEASURED_BOARD, Interval, kernel_interval, step_interval
 from .kernel_time import KernelTime, other_kernel, product_kernels, totals
 from .power import sustained_clock_share
 from .residency import Residency
@@ -189,7 +189,7 @@ class Projector:
         gap_us = work.launches * c.gap_us
         us = time.seconds * 1e6 + gap_us
         widening = UNMEASURED if _unmeasured(work) else 0.0
-        interval = kernel_interval(c, work.kind, work.batched, widening + self._power_widening())
+        interval = kernel_interval(c, work.kind, work.batched, widening + self._board_widening())
         limit = "compute" if time.compute_s > time.memory_s else "memory"
         if limit == "compute" and time.clock_share < _FULL_CLOCK:
             limit = "power"
@@ -200,7 +200,7 @@ class Projector:
     def _assemble(
         self, kernels: list[Projection], starts: list[float], timeline: Timeline, widening: float, share: float
     ) -> StepProjection:
-        interval = step_interval(self.coefficients, widening + self._power_widening())
+        interval = step_interval(self.coefficients, widening + self._board_widening())
         limits = {"host": timeline.idle_us}
         for kernel in kernels:
             limits[kernel.limit] = limits.get(kernel.limit, 0.0) + kernel.us
@@ -210,9 +210,12 @@ class Projector:
         total = _projected(timeline.device_us, interval, limit, how)
         return StepProjection(tuple(kernels), tuple(starts), total, phases, timeline.idle_us, share, self.notes)
 
-    def _power_widening(self) -> float:
-        known = self._hardware is None or self._hardware.power_w is not None
-        return 0.0 if known else UNKNOWN_POWER
+    def _board_widening(self) -> float:
+        """What the device itself adds to an interval, for what no measured GPU could teach about it."""
+        if self._hardware is None:
+            return 0.0
+        unlike = UNMEASURED_BOARD if self._hardware.unified else 0.0
+        return unlike + (0.0 if self._hardware.power_w is not None else UNKNOWN_POWER)
 
     def _on_cpu(self, cost: Cost) -> Projection:
         peak = self._roof.peak(cost.dtype, "tensor" if cost.unit == "tensor" else "vector")

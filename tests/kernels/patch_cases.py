@@ -23,9 +23,9 @@ def small_t5(attention: str = "eager", dropout: float = 0.0, cls: Any = T5ForCon
     torch.manual_seed(0)
     model = cls(config).train()
     with torch.no_grad():
-        for parameter in model.parameters():  # norms that scale, biases that matter
+        for parameter in model.parameters():  # norms that scale, and a position bias that matters
             parameter.copy_(
-                torch.randn_like(parameter) * (0.1 if parameter.dim() > 1 else 0.1) + (parameter.dim() == 1)
+                0.1 * torch.randn_like(parameter) + (parameter.dim() == 1)
             )
     return model
 

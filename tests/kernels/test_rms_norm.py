@@ -73,7 +73,14 @@ def test_row_lengths(columns: int) -> None:
 
 @pytest.mark.parametrize("columns", [8192, 8193])
 def test_rows_as_long_as_the_kernels_take_and_longer(columns: int) -> None:
-    check_both(normal(2, columns).to(BF16), normal(2, columns, seed=1).to(BF16), normal(columns, seed=2).to(BF16))
+    weight = normal(columns, seed=2).to(BF16)
+    tensors = [normal(1, columns, seed=seed).to(BF16) for seed in range(2)]
+    check(
+        lambda *rows: add_rms_norm(*rows, weight),
+        lambda *rows: eager_add(*rows, weight),
+        lambda *rows: add_rms_norm_reference(*rows, weight),
+        *tensors,
+    )
 
 
 @pytest.mark.parametrize("dtypes", DTYPES)
@@ -89,9 +96,9 @@ def test_dtypes_as_in_transformers(dtypes: Sequence[torch.dtype]) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=12)
+@settings(max_examples=8)
 def test_any_shape_and_strides(data: st.DataObject) -> None:
-    rows, columns = data.draw(st.integers(1, 70)), data.draw(st.integers(1, 140))
+    rows, columns = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 140))
     of_x, of_weight, _ = data.draw(st.sampled_from(DTYPES))
     step = data.draw(st.integers(1, 2))
     wide = normal(rows, 2 * columns + 3, seed=rows).to(of_x)
@@ -101,7 +108,7 @@ def test_any_shape_and_strides(data: st.DataObject) -> None:
 
 
 def test_more_rows_than_programs() -> None:
-    check_both(normal(2, 61, 24), normal(2, 61, 24, seed=1), normal(24, seed=2))
+    check(rms_norm, eager, rms_norm_reference, normal(2, 31, 24), normal(24, seed=2))
 
 
 def test_shapes_without_rows_or_with_one() -> None:
@@ -140,7 +147,7 @@ def test_eps_and_float64() -> None:
 
 
 def test_the_same_weight_gradient_every_time() -> None:
-    x, weight = normal(90, 24), normal(24, seed=1)
+    x, weight = normal(50, 24), normal(24, seed=1)
     torch.testing.assert_close(with_gradients(rms_norm, x, weight), with_gradients(rms_norm, x, weight), rtol=0, atol=0)
 
 
@@ -167,12 +174,11 @@ def factors_of(shape: Sequence[int], seed: Tensor, dropout: float, dtype: torch.
     return add_rms_norm(torch.zeros_like(ones), ones, weight, dropout=dropout, seed=seed)[0]
 
 
-@pytest.mark.parametrize("dtype", [FP32, BF16])
-@pytest.mark.parametrize("columns", [21, 96])
+@pytest.mark.parametrize(("dtype", "columns"), [(FP32, 21), (FP32, 96), (BF16, 96)])
 def test_dropout_is_the_same_backward(dtype: torch.dtype, columns: int) -> None:
     seed = torch.tensor([2**40 + 3], device=DEVICE)
-    inputs = [normal(40, columns, seed=number).to(dtype) for number in range(2)] + [normal(columns, seed=2).to(dtype)]
-    kept = (factors_of((40, columns), seed, 0.25) != 0).double() / 0.75
+    inputs = [normal(9, columns, seed=number).to(dtype) for number in range(2)] + [normal(columns, seed=2).to(dtype)]
+    kept = (factors_of((9, columns), seed, 0.25) != 0).double() / 0.75
     check(
         lambda residual, x, weight: add_rms_norm(residual, x, weight, dropout=0.25, seed=seed),
         lambda residual, x, weight: eager_add(residual, x * kept.to(x.dtype), weight),
@@ -211,7 +217,7 @@ def test_dropout_of_everything_and_of_nan() -> None:
 
 
 def test_a_checkpoint_replays_dropout() -> None:
-    inputs = [normal(8, 40, seed=number) for number in range(2)] + [normal(40, seed=2)]
+    inputs = [normal(3, 40, seed=number) for number in range(2)] + [normal(40, seed=2)]
 
     def run(*tensors: Tensor) -> tuple[Tensor, Tensor]:
         return add_rms_norm(*tensors, dropout=0.5)
@@ -318,12 +324,12 @@ def test_autocast_as_in_transformers() -> None:
 
 
 def test_opcheck() -> None:
-    x, weight = normal(5, 24).requires_grad_(), normal(24, seed=1).requires_grad_()
-    residual = normal(5, 24, seed=2).to(BF16).requires_grad_()
+    x, weight = normal(1, 8).requires_grad_(), normal(8, seed=1).requires_grad_()
+    residual = normal(1, 8, seed=2).to(BF16).requires_grad_()
     seed = torch.tensor([3], device=DEVICE)
     opcheck(ops.rms_norm_op, (x, weight, 1e-6))
     opcheck(ops.add_rms_norm_op, (residual, x, weight, seed, 1e-6, 0.5))
-    grad, total, rstd = normal(5, 24), normal(5, 24, seed=3), normal(5).abs()
+    grad, total, rstd = normal(1, 8), normal(1, 8, seed=3), normal(1).abs()
     plain = weight.detach()
     opcheck(ops.rms_norm_backward_op, (grad, total, plain, rstd, True))
     opcheck(ops.add_rms_norm_backward_op, (grad, None, total, plain, rstd, None, 0.0, FP32, FP32, True))

@@ -78,15 +78,20 @@ def causal(queries: int, columns: int, dtype: torch.dtype, lowest: float) -> Ten
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, *HALF])
-@pytest.mark.parametrize("columns", [1, 8, 37, 96, 511, 512, 520])
-def test_row_lengths(dtype: torch.dtype, columns: int) -> None:
+@pytest.mark.parametrize("columns", [8, 37, 96])
+def test_types(dtype: torch.dtype, columns: int) -> None:
     scores = normal(2, 2, 5, columns, dtype=dtype, spread=2.0)
     check(scores, normal(1, 2, 5, columns, dtype=dtype, seed=1), padding(2, columns), dropout=0.25)
 
 
+@pytest.mark.parametrize("columns", [1, 7, 511, 512, 520])
+def test_row_lengths(columns: int) -> None:
+    check(normal(2, 1, 2, columns), normal(1, 1, 2, columns, seed=1), padding(2, columns), dropout=0.25)
+
+
 @pytest.mark.parametrize("columns", [4096, 8192, 8200])
 def test_long_rows(columns: int) -> None:
-    check(normal(1, 1, 2, columns), normal(1, 1, 2, columns, seed=1), dropout=0.25)
+    check(normal(1, 1, 1, columns), normal(1, 1, 1, columns, seed=1), dropout=0.25)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
@@ -123,7 +128,7 @@ def test_types_may_differ() -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=15)
+@settings(max_examples=10)
 def test_any_shape_and_strides(data: st.DataObject) -> None:
     batches, heads, queries = (data.draw(st.integers(1, 4)) for _ in range(3))
     columns = data.draw(st.integers(1, 150))
@@ -141,20 +146,20 @@ def test_any_shape_and_strides(data: st.DataObject) -> None:
 
 def test_few_rows_share_out_the_batch() -> None:
     """More batches than a program takes, and partial sums of the bias's gradient."""
-    assert batches_of_program(20, 1, sums=True) == 1
-    check(normal(20, 1, 2, 8), normal(1, 1, 2, 8, seed=1), dropout=0.2)
+    assert batches_of_program(9, 1, sums=True) == 1
+    check(normal(9, 1, 2, 8), normal(1, 1, 2, 8, seed=1), dropout=0.2)
 
 
 def test_a_program_may_take_several_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeroof.kernels.softmax_launch.PROGRAMS", 4)
-    monkeypatch.setattr("edgeroof.kernels.softmax_launch.BIAS_PROGRAMS", 4)
-    for bias in (normal(1, 2, 5, 40, seed=1), normal(11, 2, 5, 40, seed=1)):
-        check(normal(11, 2, 5, 40), bias, padding(11, 40), dropout=0.2)
+    monkeypatch.setattr("edgeroof.kernels.softmax_launch.PROGRAMS", 2)
+    monkeypatch.setattr("edgeroof.kernels.softmax_launch.BIAS_PROGRAMS", 2)
+    for bias in (normal(1, 1, 5, 40, seed=1), normal(7, 1, 5, 40, seed=1)):
+        check(normal(7, 1, 5, 40), bias, padding(7, 40), dropout=0.2)
 
 
 def test_a_bias_gradient_is_the_same_each_time() -> None:
     runs = [
-        evaluate(lambda s, b: softmax(s, bias=b), normal(9, 2, 3, 40), normal(1, 2, 3, 40), normal(9, 2, 3, 40))[2]
+        evaluate(lambda s, b: softmax(s, bias=b), normal(5, 1, 3, 40), normal(1, 1, 3, 40), normal(5, 1, 3, 40))[2]
         for _ in range(2)
     ]
     assert torch.equal(*runs)
@@ -170,6 +175,7 @@ def test_empty_tensors() -> None:
         assert not bias_slope.any()
 
 
+@pytest.mark.filterwarnings("ignore:All-NaN slice:RuntimeWarning")
 def test_infinities_and_nan_as_in_pytorch() -> None:
     scores = normal(1, 1, 4, 40)
     scores[..., 0, 3] = torch.inf
@@ -208,7 +214,7 @@ def test_plain_softmax() -> None:
 
 
 def test_dropout_drops_its_share_everywhere() -> None:
-    zeros = torch.zeros(4, 3, 40, 96, device=DEVICE)
+    zeros = torch.zeros(4, 3, 16, 96, device=DEVICE)
     kept = softmax(zeros, dropout=0.3, seed=seed_of()) != 0
     deviation = (0.3 * 0.7) ** 0.5
     for dims in ((0, 1, 2), (0, 1, 3), (1, 2, 3), (0, 2, 3), (0, 1, 2, 3)):
@@ -216,7 +222,7 @@ def test_dropout_drops_its_share_everywhere() -> None:
         bound = 5 * deviation / (kept.numel() / share.numel()) ** 0.5
         assert ((share - 0.3).abs() < bound).all()
     flat = kept.double().flatten() - 0.7
-    for lag in (1, 2, 8, 96, 40 * 96):  # neighbours in every dimension are independent
+    for lag in (1, 2, 8, 96, 16 * 96):  # neighbours in every dimension are independent
         assert abs((flat[lag:] * flat[:-lag]).mean()) < 5 * deviation**2 / flat.numel() ** 0.5
 
 
@@ -301,11 +307,10 @@ def test_without_a_gradient_of_the_bias_none_is_written() -> None:
 
 
 def test_opcheck() -> None:
-    scores, bias = normal(2, 2, 3, 40).requires_grad_(), normal(1, 2, 3, 40).requires_grad_()
+    scores, bias = normal(2, 1, 2, 8).requires_grad_(), normal(1, 1, 2, 8).requires_grad_()
     for seed, dropout in ((None, 0.0), (seed_of(), 0.2)):
-        opcheck(softmax_op, (scores, bias, padding(2, 40), seed, dropout, torch.float32))
-    opcheck(softmax_op, (scores.detach().bfloat16(), None, None, None, 0.0, torch.float32))
-    grad = normal(2, 2, 3, 40)
+        opcheck(softmax_op, (scores, bias, padding(2, 8), seed, dropout, torch.float32))
+    grad = normal(2, 1, 2, 8)
     for bias_dtype in (None, torch.bfloat16):
         opcheck(softmax_backward_op, (grad, grad, None, None, None, 0.0, torch.bfloat16, bias_dtype))
 

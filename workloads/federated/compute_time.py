@@ -75,16 +75,16 @@ def measured_step(folder: str | Path) -> MeasuredStep:
 
 
 def projected_step(device: str, power_mode: str | None = None, **config: Any) -> StepTime:
-    """The step of a device that need not be here.
+    """The step of a device that need not be here, see :func:`edgeroof.project.client_step`.
 
     Args:
         device: its name.
         power_mode: one of its modes.
         **config: fields of :class:`~edgeroof.workloads.client_config.ClientConfig`.
     """
-    from ... import api
+    from ... import project
 
-    run = api.project(device=device, power_mode=power_mode, **config)
+    run = project.client_step(device, power_mode=power_mode, largest_batch=False, **config)
     return _projected_time(run.summary["projection"], f"{device}, nothing measured there")
 
 

@@ -87,7 +87,8 @@ def measure_traffic(
         down: codec of the server's weights; ``None`` sends them in fp32, as :func:`edgeroof.fl.run` does.
         on_progress: told what is being coded.
     """
-    found, total = [], len(variants) * len(codecs)
+    found: list[Traffic] = []
+    total = len(variants) * len(codecs)
     for model, lora_rank in variants:
         shapes = trained_shapes(model, lora_rank)
         update = sample_update(coded_part(shapes))

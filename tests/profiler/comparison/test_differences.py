@@ -50,7 +50,9 @@ def test_runs_that_are_the_same_have_no_shares() -> None:
     assert matched_share(match(parts, parts, KEYS)) == 1.0
 
 
-@pytest.mark.parametrize("run", [sample_run(2), projected_run(), imported_run()], ids=["measured", "projected", "trace"])
+@pytest.mark.parametrize(
+    "run", [sample_run(2), projected_run(), imported_run()], ids=["measured", "projected", "trace"]
+)
 def test_parts_add_up_to_phases_and_the_step(run) -> None:
     bare = run.summary["metrics"] is not None
     parts = breakdown([run], bare=bare)

@@ -17,7 +17,7 @@ from edgeroof.workloads.federated.payloads import (
 )
 from edgeroof.workloads.federated.update import Message, to_bytes
 
-NAMES = st.text(st.sampled_from("abé.0\"\\"), min_size=1, max_size=40)
+NAMES = st.text(st.sampled_from('abé.0"\\'), min_size=1, max_size=40)
 SHAPES = st.dictionaries(NAMES, st.lists(st.integers(1, 9), max_size=3).map(tuple), max_size=6)
 
 

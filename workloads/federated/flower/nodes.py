@@ -18,6 +18,8 @@ from . import wire
 INTRODUCTION_S = 90.0
 #: Pause between looks for replies.
 POLL_S = 0.5
+#: Flower drops a message this much later than the server gives it up, so that the reason given is the server's.
+EXPIRY_SLACK_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ class Post:
         return set(self._reach(self._grid.get_node_ids))
 
     def send(self, node_id: int, content: RecordDict, kind: str, timeout_s: float, group: str = "") -> str:
-        """Send a message; it and its reply are dropped by Flower after ``timeout_s``. Returns its number."""
-        message = Message(content, node_id, kind, ttl=timeout_s, group_id=group)
+        """Send a message that is of use for ``timeout_s``. Returns its number."""
+        message = Message(content, node_id, kind, ttl=timeout_s + EXPIRY_SLACK_S, group_id=group)
         (number,) = self._reach(lambda: self._grid.push_messages([message]))
         if not number:
             raise FederatedError("Flower refused a message; its log says why")

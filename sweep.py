@@ -1,0 +1,284 @@
+"""A step over ranges of its settings, measured or projected point by point; a later call goes on where one was stopped.
+
+plan = edgeroof.sweep.make_plan({"batch_size": [8, 16, 32]}, {"model": "base"}, device="orin")
+result = edgeroof.sweep.run(plan, "runs/sweep-base-orin")
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import EdgeroofError, OutOfMemoryError, RunError, UsageError
+from .sweep_points import describe_point, knees, remaining_seconds
+
+PLAN_FILE = "plan.json"
+RESULT_FILE = "sweep.json"
+REPORT_FILE = "report.html"
+POINTS = "points"
+SCHEMA_VERSION = 1
+#: What can be swept over; a power mode only on devices that are projected.
+AXES = ("model", "batch_size", "source_length", "precision", "optimizer", "attention", "power_mode")
+
+#: Called with what is being done, the points done, the points in all, and the seconds left (least, most) if known.
+Progress = Callable[[str, int, int, "tuple[float, float] | None"], None]
+
+
+def make_plan(
+    axes: Mapping[str, Sequence[Any]],
+    base: Mapping[str, Any] | None = None,
+    *,
+    device: str = "auto",
+    capture: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """Every combination of the axes' values, as plain data.
+
+    Args:
+        axes: values by the names of :data:`AXES`.
+        base: other fields of :class:`~edgeroof.workloads.client_config.ClientConfig`, the same for all points.
+        device: ``auto`` or ``cpu`` to measure on this machine, or the name of another device to project on.
+        capture: fields of :class:`~edgeroof.profiler.capture.CaptureOptions` where points are measured.
+
+    Raises:
+        UsageError: an unknown axis, no values or senseless ones, or power modes of a machine that is measured.
+    """
+    from .project import is_elsewhere
+
+    unknown = [name for name in axes if name not in AXES]
+    if unknown or not axes or not all(axes.values()):
+        raise UsageError(f"a sweep needs values for one of {', '.join(AXES)} at least; unknown: {unknown or 'none'}")
+    projected = device not in ("auto", "cpu") and is_elsewhere(device)
+    if "power_mode" in axes and not projected:
+        raise UsageError("power modes are swept by projection only: name a device that is not this machine")
+    values = {name: list(dict.fromkeys(axes[name])) for name in AXES if name in axes}
+    _check(values, base or {})
+    points = [dict(zip(values, combination)) for combination in itertools.product(*values.values())]
+    named = [{"name": _name(config), "config": config} for config in points]
+    if len({point["name"] for point in named}) < len(named):
+        raise UsageError("two models have the same name; copy one to a folder of another name")
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "sweep",
+        "device": device,
+        "projected": projected,
+        "axes": values,
+        "base": dict(base or {}),
+        "capture": dict(capture or {}),
+        "points": named,
+    }
+
+
+def _check(values: Mapping[str, Sequence[Any]], base: Mapping[str, Any]) -> None:
+    """Refuse a value that makes no sense anywhere before anything starts."""
+    from . import api
+
+    for name, chosen in values.items():
+        for value in chosen if name != "power_mode" else ():
+            api.check_config(**{**base, name: value})
+
+
+def run(
+    plan: Mapping[str, Any],
+    path: str | Path,
+    *,
+    on_progress: Progress = lambda what, done, total, left: None,
+    command: str = "",
+) -> dict[str, Any]:
+    """Run what is missing of a sweep, and report on all of it.
+
+    A point that does not fit into memory, or cannot be run for another reason, is recorded and the sweep goes on. Only
+    points that failed for another reason than memory are tried again by a later call.
+
+    Args:
+        plan: from :func:`make_plan`.
+        path: folder of the sweep; it may hold an earlier one, which may have had other values on its axes.
+        on_progress: told before every point and after the last.
+        command: how to make the result again.
+
+    Returns:
+        The JSON-ready result.
+
+    Raises:
+        RunError: the folder holds something else, or a sweep with other settings.
+    """
+    folder = Path(path).absolute()
+    _prepare(plan, folder)
+    names = [point["name"] for point in plan["points"]]
+    for place, point in enumerate(plan["points"]):
+        if _finished(folder, point["name"]):
+            continue
+        done = sum(_finished(folder, name) for name in names)
+        on_progress(point["name"], done, len(names), _left(plan, folder, place))
+        _record(folder, point["name"], _attempt(plan, point, folder / POINTS / point["name"], command))
+    on_progress("done", len(names), len(names), None)
+    result = collect(plan, folder, command)
+    _save(result, folder)
+    return result
+
+
+def collect(plan: Mapping[str, Any], folder: Path, command: str = "") -> dict[str, Any]:
+    """The result of the points that are there; others are ``pending``."""
+    points = [describe_point(point, *_outcome(folder, point["name"])) for point in plan["points"]]
+    return {
+        **plan,
+        "numbers": "projected" if plan["projected"] else "measured",
+        "points": points,
+        "knees": knees(plan["axes"], points),
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": command,
+    }
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Read a result from its folder or its ``sweep.json``.
+
+    Raises:
+        RunError: there is none, it is damaged, or of another version.
+    """
+    return _read(Path(path) / RESULT_FILE if Path(path).is_dir() else Path(path))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        version = found["schema_version"] if found["kind"] == "sweep" else None
+    except OSError as error:
+        raise RunError(f"cannot read the sweep {file}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{file} is no sweep, or damaged: {error}") from error
+    if version != SCHEMA_VERSION:
+        raise RunError(f"{file} has schema version {version}, this edgeroof reads {SCHEMA_VERSION}: sweep again")
+    return dict(found)
+
+
+def _name(config: Mapping[str, Any]) -> str:
+    return "_".join(f"{name}-{Path(str(value)).stem if name == 'model' else value}" for name, value in config.items())
+
+
+def _prepare(plan: Mapping[str, Any], folder: Path) -> None:
+    """Make the folder, or check that it is one to go on with; what an interrupted point left is removed."""
+    known = folder / PLAN_FILE
+    if known.is_file():
+        earlier = _read(known)
+        other = [name for name in ("device", "base", "capture") if earlier.get(name) != plan[name]]
+        if other:
+            raise RunError(f"{folder} holds a sweep with another {', '.join(other)}; name another folder with --out")
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder} is not empty and holds no sweep; name another folder with --out")
+    try:
+        (folder / POINTS).mkdir(parents=True, exist_ok=True)
+        for leftover in (folder / POINTS).glob(".*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        _write(known, plan)
+    except OSError as error:
+        raise RunError(f"the sweep cannot be kept in {folder}: {error.strerror or error}") from error
+
+
+def _write(file: Path, data: Mapping[str, Any]) -> None:
+    staged = file.with_name(f".{file.name}")
+    staged.write_text(json.dumps(data, allow_nan=False) + "\n", encoding="utf-8")
+    staged.replace(file)
+
+
+def _outcome(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """What is recorded of a point, and the summary of its run where it has one."""
+    from .profiler.summary_types import read_summary
+
+    file = folder / POINTS / f"{name}.json"
+    try:
+        record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"status": "pending"}
+    except ValueError as error:
+        raise RunError(f"{file} is damaged: {error}; remove it to run this point again") from error
+    run_file = folder / POINTS / name / "run.json"
+    if not run_file.is_file():
+        return record if record["status"] != "finished" else {"status": "pending"}, None
+    return record | {"status": "finished"}, read_summary(run_file.read_bytes())
+
+
+def _finished(folder: Path, name: str) -> bool:
+    """Whether a point need not be run again: its run is there, or it is known not to fit into memory."""
+    return _outcome(folder, name)[0]["status"] in ("finished", "out of memory")
+
+
+def _record(folder: Path, name: str, record: Mapping[str, Any]) -> None:
+    _write(folder / POINTS / f"{name}.json", record)
+
+
+def _attempt(plan: Mapping[str, Any], point: Mapping[str, Any], folder: Path, command: str) -> dict[str, Any]:
+    """Run one point; what became of it, with the seconds that took."""
+    start = time.monotonic()
+    status, reason = "finished", None
+    try:
+        if plan["projected"]:
+            _project(plan, point["config"], folder, command)
+        else:
+            _measure(plan, point["config"], folder, command)
+    except OutOfMemoryError as error:
+        status, reason = "out of memory", str(error)
+    except EdgeroofError as error:
+        status, reason = "failed", str(error)
+    return {"status": status, "reason": reason, "seconds": time.monotonic() - start}
+
+
+def _project(plan: Mapping[str, Any], config: Mapping[str, Any], folder: Path, command: str) -> None:
+    from .profiler.run import save
+    from .project import client_step
+    from .reports import html
+
+    settings = {**plan["base"], **config}
+    mode = settings.pop("power_mode", None)
+    run = client_step(plan["device"], power_mode=mode, largest_batch=False, command=command, **settings)
+    save(run, folder, write_report=html.write)
+
+
+def _measure(plan: Mapping[str, Any], config: Mapping[str, Any], folder: Path, command: str) -> None:
+    from .sweep_worker import measure_apart
+
+    measure_apart(
+        {
+            "device": plan["device"],
+            "config": {**plan["base"], **config},
+            "capture": plan["capture"],
+            "out": str(folder),
+            "command": command,
+        }
+    )
+
+
+def _left(plan: Mapping[str, Any], folder: Path, place: int) -> tuple[float, float] | None:
+    """Seconds that the points from ``place`` on will take."""
+    points = plan["points"]
+    records = [_outcome(folder, point["name"])[0] for point in points]
+    settings = [{**plan["base"], **point["config"]} for point in points]
+    took = [
+        (config, record["seconds"])
+        for config, record in zip(settings, records)
+        if record["status"] == "finished" and math.isfinite(record.get("seconds", math.nan))
+    ]
+    open_points = [
+        config
+        for config, record in zip(settings[place:], records[place:])
+        if record["status"] not in ("finished", "out of memory")
+    ]
+    return remaining_seconds(took, open_points)
+
+
+def _save(result: dict[str, Any], folder: Path) -> None:
+    from .reports import document_html
+    from .reports.sweep import sweep_document
+
+    try:
+        _write(folder / RESULT_FILE, result)
+    except OSError as error:
+        raise RunError(f"the result could not be written to {folder}: {error.strerror or error}") from error
+    document_html.write(sweep_document(result), folder / REPORT_FILE)
+
+
+__all__ = ["AXES", "collect", "load", "make_plan", "run"]

@@ -1,0 +1,181 @@
+"""Sweeps: every point once, killed ones go on, what does not fit is recorded, and what the report makes of it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeroof import cli, sweep, sweep_worker
+from edgeroof.errors import OutOfMemoryError, RunError, UsageError, WorkloadError
+from edgeroof.reports import document_html
+from edgeroof.reports.sweep import sweep_document
+from edgeroof.sweep_points import knees, remaining_seconds
+
+from .reports.test_document import printed
+
+SHORT = {"model": "tiny", "source_length": 32, "target_length": 16}
+ONE_STEP = {"steps": 1, "profiled_steps": 1}
+
+
+@pytest.fixture(scope="module")
+def projected(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
+    folder = tmp_path_factory.mktemp("sweep") / "orin"
+    plan = sweep.make_plan({"batch_size": [1, 2, 4], "precision": ["fp32", "bf16"]}, SHORT, device="orin")
+    return sweep.run(plan, folder, command="edgeroof sweep"), folder
+
+
+def test_every_point_is_a_run(projected: tuple) -> None:
+    import edgeroof
+
+    result, folder = projected
+    assert len(result["points"]) == 6
+    assert {point["status"] for point in result["points"]} == {"finished"}
+    run = edgeroof.load(folder / "points" / "batch_size-4_precision-bf16")
+    assert run.summary["workload"]["batch_size"] == 4
+    assert run.summary["kind"] == result["numbers"] == "projected"
+    assert sweep.load(folder) == result
+
+
+def test_the_same_plan_again_runs_nothing(projected: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    result, folder = projected
+    monkeypatch.setattr(sweep, "_attempt", lambda *_: pytest.fail("a point was run twice"))
+    again = sweep.run(sweep.make_plan(result["axes"], SHORT, device="orin"), folder)
+    assert again["points"] == result["points"]
+
+
+def test_the_report_names_the_knee(projected: tuple) -> None:
+    document = sweep_document(projected[0])
+    text = printed(document)
+    assert "tokens/s still rise at batch size 4" in text or "the knee is at batch size" in text
+    assert "PROJECTED" in text
+    assert "would not fit" not in text
+    page = document_html.render(document)
+    for caption in ("Step time", "Energy efficiency", "Peak memory", "by what holds it", "Model FLOP utilisation"):
+        assert caption in page
+
+
+def test_a_killed_sweep_goes_on(tmp_path: Path) -> None:
+    """Killed without warning after its first point: the points that are there are kept, the others follow."""
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-m", "edgeroof", "sweep", "--device", "orin", "--model", "tiny", "--source-length", "32",
+               "--target-length", "16", "--batch-size", "1,2,3,4", "--out", str(folder)]  # fmt: skip
+    command[1:3] = ["-c", "from edgeroof.cli import main; main()"]
+    first = folder / "points" / "model-tiny_batch_size-1_source_length-32.json"
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not first.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {file: file.stat().st_mtime_ns for file in (folder / "points").glob("*/run.json")}
+    assert kept
+    assert cli.run_command([*command[3:], "--json"]) == 0
+    result = sweep.load(folder)
+    assert [point["status"] for point in result["points"]] == ["finished"] * 4
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept
+    assert not list((folder / "points").glob(".*"))
+
+
+def test_what_does_not_fit_is_recorded_and_the_sweep_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def measure(plan: dict, config: dict, folder: Path, command: str) -> None:
+        tried.append(config["batch_size"])
+        if config["batch_size"] == 2:
+            raise OutOfMemoryError("too large")
+        raise WorkloadError("broken")
+
+    monkeypatch.setattr(sweep, "_measure", measure)
+    plan = sweep.make_plan({"batch_size": [2, 4]}, SHORT, device="cpu")
+    result = sweep.run(plan, tmp_path / "s")
+    assert [point["status"] for point in result["points"]] == ["out of memory", "failed"]
+    assert "too large" in printed(sweep_document(result))
+    sweep.run(plan, tmp_path / "s")
+    assert tried == [2, 4, 4]
+
+
+def test_points_are_measured_in_processes_of_their_own(tmp_path: Path) -> None:
+    plan = sweep.make_plan({"precision": ["fp32", "tf32"]}, {**SHORT, "batch_size": 1}, device="cpu", capture=ONE_STEP)
+    seen = []
+    result = sweep.run(plan, tmp_path / "s", on_progress=lambda what, done, total, left: seen.append((done, left)))
+    assert [point["status"] for point in result["points"]] == ["finished", "failed"]
+    assert "tf32" in result["points"][1]["reason"]
+    assert result["points"][0]["step_ms"]["value"] > 0
+    assert [done for done, _ in seen] == [0, 1, 2]
+    assert seen[0][1] is None
+    assert seen[1][1] is not None
+
+
+def test_a_process_that_is_killed_ran_out_of_memory() -> None:
+    assert isinstance(sweep_worker._death(-signal.SIGKILL), OutOfMemoryError)
+    assert not isinstance(sweep_worker._death(-signal.SIGSEGV), OutOfMemoryError)
+
+
+def test_other_sweeps_and_other_folders_are_refused(projected: tuple, tmp_path: Path) -> None:
+    _, folder = projected
+    with pytest.raises(RunError, match="another base"):
+        sweep.run(sweep.make_plan({"batch_size": [1]}, {**SHORT, "model": "small"}, device="orin"), folder)
+    (tmp_path / "mine.txt").write_text("")
+    with pytest.raises(RunError, match="holds no sweep"):
+        sweep.run(sweep.make_plan({"batch_size": [1]}, SHORT, device="orin"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("axes", "base", "device", "message"),
+    [
+        ({}, {}, "orin", "needs values"),
+        ({"seed": [1]}, {}, "orin", "seed"),
+        ({"batch_size": [0]}, {}, "orin", "batch_size"),
+        ({"power_mode": ["30W"]}, {}, "cpu", "projection only"),
+    ],
+)
+def test_senseless_plans_are_refused(axes: dict, base: dict, device: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        sweep.make_plan(axes, base, device=device)
+
+
+def line(*speeds: float) -> list[dict]:
+    return [
+        {"config": {"batch_size": 2**place}, "status": "finished", "fits": True, "tokens_per_s": speed}
+        for place, speed in enumerate(speeds)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("speeds", "at", "rising"), [((1, 2, 3.8, 4), 4, False), ((1, 2, 4, 8), 8, True), ((5, 5, 4), 1, False)]
+)
+def test_the_knee_is_where_throughput_stops_growing(speeds: tuple, at: int, rising: bool) -> None:
+    (knee,) = knees({"batch_size": [2**place for place in range(len(speeds))]}, line(*speeds))
+    assert (knee["at"], knee["rising"]) == (at, rising)
+
+
+def test_points_that_do_not_fit_are_no_knee() -> None:
+    points = line(1, 2, 4)
+    points[2]["fits"] = False
+    (knee,) = knees({"batch_size": [1, 2, 4]}, points)
+    assert knee["best_tokens_per_s"] == 2
+
+
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=6), st.lists(st.integers(1, 64), max_size=6))
+def test_the_time_left_holds_both_extremes(done: list[int], left: list[int]) -> None:
+    open_points = [{"batch_size": batch} for batch in left]
+    for seconds in (lambda batch: 3.0, lambda batch: 0.5 * batch):
+        low, high = remaining_seconds([({"batch_size": batch}, seconds(batch)) for batch in done], open_points)
+        assert low <= sum(seconds(batch) for batch in left) * (1 + 1e-9) + 1e-9
+        assert high >= sum(seconds(batch) for batch in left) * (1 - 1e-9) - 1e-9
+
+
+def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = ["--out", str(tmp_path / "s"), "--target-length", "16", "--source-length", "32"]
+    assert cli.run_command(["sweep", "--device", "orin", "--model", "tiny", "--power-mode", "30W,MAXN", *out, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [point["config"]["power_mode"] for point in result["points"]] == ["30W", "MAXN"]
+    assert result["points"][0]["tokens_per_s_per_w"]["low"] > 0
+    assert cli.run_command(["sweep", "--batch-size", "a"]) == 2
