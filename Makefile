@@ -19,6 +19,11 @@ OUT ?=
 TRACE ?=
 HTA_PYTHON ?=
 KERNEL ?= adamw
+A ?=
+B ?=
+BATCHES ?=
+LENGTHS ?=
+MODES ?=
 ROUNDS ?=
 ENGINE ?=
 GPU ?= a100
@@ -32,7 +37,7 @@ ARGS ?=
 option = $(if $($(1)),$(2) $($(1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup profile analyze ab kernels gpu-evidence fl fl-profile devices calibrate doctor test test-all lint format benchmarks clean
+.PHONY: help setup profile analyze ab compare sweep kernels gpu-evidence fl fl-profile devices calibrate doctor test test-all lint format benchmarks clean
 
 help: ## list the targets
 	@echo "edgeroof: what holds a training step back, kernel by kernel"
@@ -65,6 +70,16 @@ analyze: $(VENV)/.run-ready ## classify the kernels of a Kineto trace (TRACE DEV
 
 ab: $(VENV)/.run-ready ## compare implementations with intervals (KERNEL: adamw adafactor step softmax rms_norm gated_gelu cross_entropy; DEVICE)
 	@$(BIN)/edgeroof ab $(KERNEL) --device $(DEVICE) $(call option,OUT,--out) $(ARGS)
+
+compare: $(VENV)/.run-ready ## compare runs: what differs, how surely, what explains it (A B, each one run folder or several)
+	@$(BIN)/edgeroof compare --a $(if $(A),$(A),$(error A is not set: make compare A=runs/one B=runs/other)) \
+	  --b $(if $(B),$(B),$(error B is not set: make compare A=runs/one B=runs/other)) $(call option,OUT,--out) $(ARGS)
+
+sweep: $(VENV)/.run-ready ## a step over ranges of its settings; again to go on (DEVICE MODEL BATCHES LENGTHS PRECISION OPTIMIZER ATTENTION MODES OUT)
+	@$(BIN)/edgeroof sweep --device $(DEVICE) --model $(MODEL) $(call option,BATCHES,--batch-size) \
+	  $(call option,LENGTHS,--source-length) $(call option,PRECISION,--precision) $(call option,OPTIMIZER,--optimizer) \
+	  $(call option,ATTENTION,--attention) $(call option,MODES,--power-mode) $(call option,STEPS,--steps) \
+	  $(call option,OUT,--out) $(ARGS)
 
 kernels: $(VENV)/.dev-ready ## compile edgeroof's kernels for GPUs that are not here: registers, spills, widths (ARCH)
 	@$(BIN)/edgeroof kernels --arch $(ARCH) $(ARGS)

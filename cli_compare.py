@@ -13,11 +13,12 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
+from . import api
 from . import compare as comparing
 from . import sweep as sweeping
 from .cli_kernels import GATE_FAILED, result_folder
 from .errors import UsageError
-from .progress import count_progress
+from .progress import calibration_progress, count_progress
 
 _SIDES = ("--a", "--b")
 
@@ -125,6 +126,9 @@ def sweep(
         capture={"warmup_steps": warmup, "steps": steps, "profiled_steps": profiled_steps},
     )
     folder = out or Path("runs") / f"sweep-{'-'.join(Path(name).stem for name in axes['model'])}-{Path(device).stem}"
+    if not plan["projected"]:
+        with calibration_progress() as on_calibration:
+            api.this_machine(device, on_calibration=on_calibration)
     with count_progress("sweep") as on_progress:
         result = sweeping.run(
             plan,

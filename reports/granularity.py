@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .document import Document, Facts, Heatmap, Paragraph, Section, Table
+from .document import Block, Document, Facts, Heatmap, Paragraph, Section, Table
 from .federated import WORTH_IT
 from .text import UNKNOWN, binary_bytes, count, duration, known, number, percent, si
 
@@ -144,8 +144,8 @@ def _traffic(result: Mapping[str, Any]) -> Section:
     if scaled:
         names = ", ".join(_unique(entry["model"] for entry in scaled))
         notes.append(f"Updates of {names} were coded in part and their time scaled up, being very large.")
-    blocks = (Table("Messages of a round", heads, rows), *(Paragraph(note, "quiet") for note in notes))
-    return Section("What travels", blocks, lead="sizes computed, coding measured")
+    blocks: list[Block] = [Table("Messages of a round", heads, rows), *(Paragraph(note, "quiet") for note in notes)]
+    return Section("What travels", tuple(blocks), lead="sizes computed, coding measured")
 
 
 def _machine(result: Mapping[str, Any]) -> str:

@@ -86,7 +86,7 @@ def test_a_chosen_mode_is_the_reports_own() -> None:
 
 def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
     text = (Path(edgeroof.__file__).parent / "profiler/devices/orin.toml").read_text()
-    (tmp_path / "small.toml").write_text(text.replace("memory_gib = { value = 64", "memory_gib = { value = 4.2"))
+    (tmp_path / "small.toml").write_text(text.replace("memory_gib = { value = 64", "memory_gib = { value = 4.17"))
     run = project.client_step(str(tmp_path / "small.toml"), **STEP)
     memory = run.summary["projection"]["memory"]
     assert not memory["fits"]

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeroof import cli, sweep, sweep_worker
-from edgeroof.errors import OutOfMemoryError, RunError, UsageError, WorkloadError
+from edgeroof.errors import DeviceError, OutOfMemoryError, RunError, UsageError, WorkloadError
 from edgeroof.reports import document_html
 from edgeroof.reports.sweep import sweep_document
 from edgeroof.sweep_points import knees, remaining_seconds
@@ -64,9 +64,8 @@ def test_the_report_names_the_knee(projected: tuple) -> None:
 def test_a_killed_sweep_goes_on(tmp_path: Path) -> None:
     """Killed without warning after its first point: the points that are there are kept, the others follow."""
     folder = tmp_path / "killed"
-    command = [sys.executable, "-m", "edgeroof", "sweep", "--device", "orin", "--model", "tiny", "--source-length", "32",
+    command = [sys.executable, "-c", "from edgeroof.cli import main; main()", "sweep", "--device", "orin", "--model", "tiny", "--source-length", "32",
                "--target-length", "16", "--batch-size", "1,2,3,4", "--out", str(folder)]  # fmt: skip
-    command[1:3] = ["-c", "from edgeroof.cli import main; main()"]
     first = folder / "points" / "model-tiny_batch_size-1_source_length-32.json"
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -101,6 +100,7 @@ def test_what_does_not_fit_is_recorded_and_the_sweep_goes_on(tmp_path: Path, mon
     assert tried == [2, 4, 4]
 
 
+@pytest.mark.slow
 def test_points_are_measured_in_processes_of_their_own(tmp_path: Path) -> None:
     plan = sweep.make_plan({"precision": ["fp32", "tf32"]}, {**SHORT, "batch_size": 1}, device="cpu", capture=ONE_STEP)
     seen = []
@@ -111,6 +111,13 @@ def test_points_are_measured_in_processes_of_their_own(tmp_path: Path) -> None:
     assert [done for done, _ in seen] == [0, 1, 2]
     assert seen[0][1] is None
     assert seen[1][1] is not None
+
+
+def test_errors_come_back_from_the_other_process(tmp_path: Path) -> None:
+    task = {"device": "nowhere", "config": {}, "capture": {}, "out": str(tmp_path / "run"), "command": ""}
+    with pytest.raises(DeviceError, match="nowhere"):
+        sweep_worker.measure_apart(task)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_process_that_is_killed_ran_out_of_memory() -> None:
@@ -174,7 +181,10 @@ def test_the_time_left_holds_both_extremes(done: list[int], left: list[int]) -> 
 
 def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ["--out", str(tmp_path / "s"), "--target-length", "16", "--source-length", "32"]
-    assert cli.run_command(["sweep", "--device", "orin", "--model", "tiny", "--power-mode", "30W,MAXN", *out, "--json"]) == 0
+    assert (
+        cli.run_command(["sweep", "--device", "orin", "--model", "tiny", "--power-mode", "30W,MAXN", *out, "--json"])
+        == 0
+    )
     result = json.loads(capsys.readouterr().out)
     assert [point["config"]["power_mode"] for point in result["points"]] == ["30W", "MAXN"]
     assert result["points"][0]["tokens_per_s_per_w"]["low"] > 0
