@@ -46,7 +46,7 @@ def project_command(
 ) -> None:
     """Project a step on a device that is not here: does it fit, how long does it take, what holds it back?"""
     clocks: dict[str, Any] = {"power_mode": power_mode, "gpu_mhz": gpu_mhz, "emc_mhz": emc_mhz}
-    step = {
+    step: dict[str, Any] = {
         "model": model,
         "source_length": source_length,
         "target_length": target_length,

@@ -224,7 +224,7 @@ def bound_times(
         device: with the roofs to compare with.
     """
     records, costs = [record for record, _ in priced], [cost for _, cost in priced]
-    starts = np.zeros(len(records))
+    starts = [0.0] * len(records)
     times = StepTimes(range(len(records)), starts, durations_us, float(np.sum(durations_us)))
     table = classify(kernel_table(records, costs, times), device.roof)
     held = table.groupby(table["bound"].astype(str))["dur_us"].sum()

@@ -45,7 +45,7 @@ def interval_text(estimate: Mapping[str, Any]) -> str:
     """``85.0 ms (72.1 to 101)`` from an estimate in milliseconds."""
     value, low, high = (estimate.get(key) for key in ("value", "low", "high"))
     text = duration(None if value is None else value * 1e3)
-    if not (known(low) and known(high)):
+    if low is None or high is None or not (known(low) and known(high)):
         return text
     return f"{text} ({duration(low * 1e3)} to {duration(high * 1e3)})"
 

@@ -72,7 +72,7 @@ class LocalEngine:
 
 def pack_memory(compressors: dict[int, Compressor]) -> Message:
     """The memory of compressors by client, as named arrays."""
-    arrays = {}
+    arrays: Update = {}
     for client, compressor in compressors.items():
         entries = {"residual": compressor.residual, **{f"memory.{k}": v for k, v in compressor.memory.items()}}
         arrays |= {f"{client}/{name}": tensor for name, tensor in entries.items() if tensor is not None}

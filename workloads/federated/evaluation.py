@@ -77,9 +77,7 @@ def _rouge(model: Any, collate: Collator, examples: tuple[Example, ...]) -> list
     """ROUGE-L of each summary that the model writes, up to its end token."""
     prompts = [example.source[: collate.source_length] for example in examples]
     width = max(map(len, prompts))
-    ids, mask = _left_padded(prompts, width, collate.pad) if collate.causal else (None, None)
-    if ids is None:
-        ids, mask, _ = _tensors(model, collate(examples))
+    ids, mask = _left_padded(prompts, width, collate.pad) if collate.causal else _tensors(model, collate(examples))[:2]
     written = model.generate(
         input_ids=ids.to(model.device),
         attention_mask=mask.to(model.device),

@@ -176,8 +176,8 @@ def test_a_throttled_node_is_found(tmp_path: Path) -> None:
     assert [one["index"] for one in found["nodes"]] == [0, 1, 2]
     slowest = found["slow"][0]
     assert slowest["index"] == 2
-    assert slowest["ratio"] > 2
-    assert any("machine as a whole" in reason for reason in slowest["why"])
+    assert slowest["ratio"] >= fleet.SLOW
+    assert any("machine as a whole" in reason or "bandwidth" in reason for reason in slowest["why"])
     assert all(len(load(tmp_path / f"node-{index}").kernels) > 50 for index in range(3))
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "fleet.json", "node-0", "node-1", "node-2", "nodes.json", "report.html"
