@@ -261,8 +261,8 @@ def _judged(first: Side, other: Side, phase: str | None) -> dict[str, Any]:
     if "projected" in (first.kind, other.kind):
         return nothing
     of_runs = _repeated(first, other)
-    samples = [side.samples(phase, of_runs=of_runs) for side in (first, other)]
-    compared = compare_independent(*samples, floor=RESOLUTION if of_runs else BETWEEN_RUNS)
+    base, judged = (side.samples(phase, of_runs=of_runs) for side in (first, other))
+    compared = compare_independent(base, judged, RESOLUTION if of_runs else BETWEEN_RUNS)
     if compared is None:
         return nothing
     return {"interval": _as_change(compared), "verdict": compared.verdict}

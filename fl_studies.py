@@ -28,7 +28,7 @@ LINKS = ("1g", "wifi", "5g", "lte")
 
 #: Fields of a client's step, and of a federation, with which the tiny model learns within seconds on a CPU core.
 _CLIENT = {"batch_size": 8, "source_length": 48, "target_length": 12, "learning_rate": 3e-3}
-_QUICK = {"dialogues": 240, "eval_dialogues": 16, "rounds": 6, "sampled": 3}
+_QUICK = {"dialogues": 160, "eval_dialogues": 16, "rounds": 6, "sampled": 3}
 _FULL = {"dialogues": 800, "eval_dialogues": 48, "rounds": 20, "sampled": 3}
 
 

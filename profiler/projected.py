@@ -60,7 +60,7 @@ class Projected:
 
 
 def is_kernel(record: OpRecord) -> bool:
-    """Whether the op does work on the device: not on metadata, and not on an optimizer's counters, which the host keeps."""
+    """Whether the op does work on the device: not on metadata, nor on an optimizer's counters, which the host keeps."""
     if is_metadata(record.name):
         return False
     return not (record.phase == "optimizer" and all(meta.numel <= 1 for meta in flatten(record.args)))

@@ -8,7 +8,7 @@ from typing import Any
 
 from .document import Document, Facts, Heatmap, Line, Lines, Paragraph, Point, Section, Table
 from .intervals import confidence_note, factor, spread, verdict
-from .text import UNKNOWN, binary_bytes, duration, number, percent, si
+from .text import UNKNOWN, binary_bytes, count, duration, number, percent, si
 
 #: Granularities between which cells change colour, as powers of ten.
 _COLDEST, _HOTTEST = -2.0, 2.0
@@ -73,7 +73,7 @@ def _learning(result: Mapping[str, Any]) -> Section:
             duration(codec["codec_s"] * 1e6),
             spread(codec["intervals"]["loss"]),
             spread(codec["intervals"]["rouge_l"], percent),
-            spread(codec["intervals"]["rounds_to_target"]),
+            spread(codec["intervals"]["rounds_to_target"], count),
             spread(codec["intervals"]["bytes_to_target"], binary_bytes),
         )
         for codec in result["codecs"]

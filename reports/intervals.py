@@ -9,6 +9,8 @@ from .text import UNKNOWN, number
 
 #: Below this an interval over seeds is called what it is: a range.
 CONFIDENT = 0.9
+#: Below this nothing is concluded: three seeds that agree have it.
+LEAST_CONFIDENCE = 0.75
 
 
 def spread(entry: Mapping[str, Any], show: Callable[[float], str] = number) -> str:
@@ -37,9 +39,9 @@ def factor(entry: Mapping[str, Any]) -> str:
 def verdict(entry: Mapping[str, Any]) -> str:
     """What a ratio of costs says: ``less`` or ``more`` when its interval leaves out 1, else ``unclear``.
 
-    A single seed never says anything.
+    One or two seeds never say anything.
     """
-    if entry["count"] < 2:
+    if entry["confidence"] < LEAST_CONFIDENCE:
         return "unclear"
     if entry["high"] is not None and entry["high"] < 1:
         return "less"

@@ -68,31 +68,32 @@ def _joules(value: float) -> str:
     return si(value, "J")
 
 
-_SHOW = {"rounds": number, "time_s": _seconds, "energy_j": _joules}
+_SHOW = {"rounds": count, "time_s": _seconds, "energy_j": _joules}
 
 
 def _costs(result: Mapping[str, Any]) -> Section:
-    rows = []
-    for entry in result["strategies"]:
-        cells = [entry["name"]]
-        for cost in _COSTS:
-            cells += [spread(entry["intervals"][cost], _SHOW[cost]), factor(entry["ratios"][cost])]
-        rows.append(tuple(cells))
     first = result["strategies"][0]["name"]
-    heads = ("strategy", "#energy", "#÷ first", "#time", "#÷ first ", "#rounds", "#÷ first  ")
-    given = result["target_given"] is not None
-    how = "given" if given else f"90 % of what {first} gained on the same seed"
+    how = "given" if result["target_given"] is not None else f"90 % of what {first} gained on the same seed"
     targets = ", ".join(number(target) for target in result["targets"])
     return Section(
         "To the target",
         (
-            Table(f"Costs to the target loss, and their ratio to {first} on the same seeds", heads, tuple(rows)),
+            *(_cost_table(result, cost, what, first) for cost, what in _COSTS.items()),
             Paragraph(f"Target loss per seed: {targets} ({how}).", "quiet"),
             Paragraph(confidence_note(result["strategies"][0]["intervals"]["rounds"]), "quiet"),
             Paragraph("A seed on which neither of a pair got there counts as a ratio of 1.", "quiet"),
         ),
         lead="time and energy are simulated, what is learned is not",
     )
+
+
+def _cost_table(result: Mapping[str, Any], cost: str, what: str, first: str) -> Table:
+    rows = tuple(
+        (entry["name"], spread(entry["intervals"][cost], _SHOW[cost]), factor(entry["ratios"][cost]))
+        for entry in result["strategies"]
+    )
+    caption = f"{what.capitalize()} to the target loss{'' if cost == 'rounds' else ', simulated'}"
+    return Table(caption, ("strategy", f"#{what}", f"#relative to {first}"), rows)
 
 
 def _learning(result: Mapping[str, Any]) -> Section:
@@ -184,9 +185,8 @@ def _assumptions(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _strategies(result: Mapping[str, Any]) -> Section:
-    rows = tuple((entry["name"], entry["source"], entry["differs"]) for entry in result["strategies"])
-    heads = ("strategy", "source", "what differs here")
-    return Section("Strategies", (Table("Where they come from", heads, rows),))
+    told = (f"{s['name']}: {s['title']}. {s['source']}. Different here: {s['differs']}." for s in result["strategies"])
+    return Section("Strategies", tuple(map(Paragraph, told)), lead="where they come from, and what differs here")
 
 
 def _warnings(result: Mapping[str, Any]) -> list[str]:

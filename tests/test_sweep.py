@@ -27,7 +27,7 @@ ONE_STEP = {"steps": 1, "profiled_steps": 1}
 @pytest.fixture(scope="module")
 def projected(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
     folder = tmp_path_factory.mktemp("sweep") / "orin"
-    plan = sweep.make_plan({"batch_size": [1, 2, 4], "precision": ["fp32", "bf16"]}, SHORT, device="orin")
+    plan = sweep.make_plan({"batch_size": [1, 4], "precision": ["bf16"]}, SHORT, device="orin")
     return sweep.run(plan, folder, command="edgeroof sweep"), folder
 
 
@@ -35,7 +35,7 @@ def test_every_point_is_a_run(projected: tuple) -> None:
     import edgeroof
 
     result, folder = projected
-    assert len(result["points"]) == 6
+    assert len(result["points"]) == 2
     assert {point["status"] for point in result["points"]} == {"finished"}
     run = edgeroof.load(folder / "points" / "batch_size-4_precision-bf16")
     assert run.summary["workload"]["batch_size"] == 4
@@ -61,6 +61,7 @@ def test_the_report_names_the_knee(projected: tuple) -> None:
         assert caption in page
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on(tmp_path: Path) -> None:
     """Killed without warning after its first point: the points that are there are kept, the others follow."""
     folder = tmp_path / "killed"

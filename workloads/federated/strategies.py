@@ -20,7 +20,7 @@ EXPLORATION, EXPLORATION_DECAY, LEAST_EXPLORATION = 0.9, 0.98, 0.2
 #: which on a client is a candidate, and the exponent of the penalty of slow clients.
 STALENESS, CAP, CUT_OFF, SLOWNESS = 0.1, 95, 0.95, 2.0
 
-#: EAFL's weight of usefulness against what stays in the battery.
+#: Weight of usefulness against what stays in the battery, assumed for EAFL.
 EAFL_WEIGHT = 0.25
 
 #: Scores by client.
@@ -38,8 +38,9 @@ class Random:
     def choose(self, view: View, count: int) -> list[int]:
         """Draw without replacement."""
         clients = [client.client for client in view.askable]
-        drawn = _rng(view).choice(clients, min(count, len(clients)), replace=False) if clients else []
-        return sorted(int(client) for client in drawn)
+        if not clients:
+            return []
+        return sorted(int(c) for c in _rng(view).choice(clients, min(count, len(clients)), replace=False))
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Eafl:
     source: str = "A. Arouj, A. M. Abdelmoniem, Towards energy-aware federated learning (EAFL), arXiv 2208.04505"
     differs: str = (
         "built on the Oort-like utility here, scaled to its largest value; the battery term is the expected charge "
-        "after the round as a share of a full battery, 1 on mains"
+        "after the round as a share of a full battery, 1 on mains; the weight of the two is assumed"
     )
     weight: float = EAFL_WEIGHT
 

@@ -48,7 +48,7 @@ def test_verdicts_need_an_interval_without_one() -> None:
     assert verdict(interval([0.5, 0.8, 0.9]).to_json()) == "less"
     assert verdict(interval([0.5, 0.8, 1.1]).to_json()) == "unclear"
     assert verdict(interval([1.5, math.inf, 2.0]).to_json()) == "more"
-    assert verdict(interval([0.5]).to_json()) == "unclear"
+    assert verdict(interval([0.5, 0.6]).to_json()) == "unclear"
     assert factor(interval([math.inf]).to_json()) == "never got there"
     assert spread(interval([1.0, 2.0, math.inf]).to_json()) == "2.00 (2 of 3 seeds)"
 
