@@ -36,8 +36,8 @@ ORIGINS = ("stated", "derived", "measured", "assumed")
 class PowerMode:
     """One power mode of a board: the caps it puts on clocks, on powered GPU clusters and on power.
 
-    Clocks are in MHz; a TPC is a pair of SMs on every device described so far (``sms`` says how many remain). ``power_w`` is
-    the budget of the whole board in W, ``None`` when it is not stated.
+    Clocks are in MHz; a TPC is a pair of SMs on every device described so far (``sms`` says how many remain).
+    ``power_w`` is the budget of the whole board in W, ``None`` when it is not stated.
     """
 
     name: str

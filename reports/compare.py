@@ -7,11 +7,13 @@ from typing import Any
 
 from ..profiler.schema import BOUNDS
 from .compare_figures import rooflines, waterfall
-from .document import Bar, Bars, Document, Paragraph, Part, Section, Table
+from .document import Bar, Bars, Document, Facts, Paragraph, Part, Section, Table
 from .text import UNKNOWN, binary_bytes, count, duration, known, number, percent
 
 #: Rows of the tables of ops and kernels; what is left is summed in one more row.
 MOST_ROWS = 25
+#: Changes beyond this, the ends of intervals that say nothing, are not spelled out.
+MOST_SHOWN = 10.0
 #: Below this share of time in kernels that both have, shapes are left out of the match.
 WELL_MATCHED = 0.5
 
@@ -90,6 +92,8 @@ def _interval(entry: Mapping[str, Any]) -> str:
 
 
 def _plus(share: float | None) -> str:
+    if known(share) and share is not None and share > MOST_SHOWN:
+        return f"over +{percent(MOST_SHOWN)}"
     text = percent(share)
     return f"+{text}" if known(share) and share is not None and share > 0 else text
 
@@ -104,15 +108,12 @@ _ROWS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
     ("step time", lambda side: duration(1e3 * side["step_ms"])),
     ("90 % interval", lambda side: _projected_interval(side["step_interval_ms"])),
     ("MFU", lambda side: percent(side["mfu"])),
-    ("of", lambda side: side["mfu_denominator"] or UNKNOWN),
     ("HFU", lambda side: percent(side["hfu"])),
     ("tokens/s", lambda side: number(side["tokens_per_s"])),
     ("with padding", lambda side: number(side["padded_tokens_per_s"])),
     ("tokens/s/W", lambda side: number(side["tokens_per_s_per_w"])),
     ("power", lambda side: f"{number(side['mean_w'])} W" if known(side["mean_w"]) else UNKNOWN),
-    ("measured on", lambda side: side["power_domain"] or UNKNOWN),
     ("peak memory", lambda side: binary_bytes(side["peak_memory_bytes"])),
-    ("which is", lambda side: side["peak_memory"] or UNKNOWN),
 )
 
 
@@ -133,8 +134,14 @@ def _side_by_side(sides: Sequence[Mapping[str, Any]], bare: bool) -> Section:
         if any(bound in side["bounds"] for side in sides)
     ]
     times = "true times of bare steps" if bare else "sums of kernels, as one of the runs has no times of bare steps"
-    table = Table(f"Times are {times}; bounds are shares of kernel time", ("", *_heads(sides)), tuple(rows))
-    return Section("Side by side", (table,))
+    table = Table(f"Times are {times}; bounds are shares of kernel time", ("what", *_heads(sides)), tuple(rows))
+    return Section("Side by side", (table, Facts(tuple(_basis(side) for side in sides))))
+
+
+def _basis(side: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What a side's MFU, memory and power are of."""
+    named = (("MFU of the", "mfu_denominator"), ("memory:", "peak_memory"), ("power of", "power_domain"))
+    return side["label"], "", "; ".join(f"{what} {side[name]}" for what, name in named if side[name]) or UNKNOWN
 
 
 def _us(ms: float | None) -> float | None:
@@ -148,7 +155,7 @@ def _heads(sides: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 def _step(sides: Sequence[Mapping[str, Any]], difference: Mapping[str, Any]) -> Section:
     first, other = sides[0], sides[difference["side"]]
     rows = tuple(_step_row(name, entry, share) for name, entry, share in _entries(difference))
-    heads = ("phase", "#before", "#after", "#difference", "#share", "#change", "#interval", "verdict")
+    heads = ("phase", "#difference", "#share", "#change", "#interval", "verdict")
     projected = "projected" in (first["kind"], other["kind"])
     return Section(
         f"From {first['label']} to {other['label']}",
@@ -170,8 +177,6 @@ def _entries(difference: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]
 def _step_row(name: str, entry: Mapping[str, Any], share: float | None) -> tuple[str, ...]:
     return (
         name,
-        duration(1e3 * entry["a_ms"]),
-        duration(1e3 * entry["b_ms"]),
         _signed(entry["delta_ms"]),
         percent(share),
         _plus(entry["change"]),
@@ -244,7 +249,7 @@ def _settings(result: Mapping[str, Any]) -> Section:
         for entry in result["settings"]
     )
     block = (
-        Table("Settings and versions that differ", ("", *(side["label"] for side in sides)), rows)
+        Table("Settings and versions that differ", ("what", *(side["label"] for side in sides)), rows)
         if rows
         else Paragraph("Settings and versions are the same.")
     )
@@ -253,7 +258,7 @@ def _settings(result: Mapping[str, Any]) -> Section:
         for side in sides
         for run in side["runs"]
     )
-    return Section("What differs", (block, Table("Runs", ("", "folder", "made", "command"), runs)))
+    return Section("What differs", (block, Table("Runs", ("side", "folder", "made", "command"), runs)))
 
 
 def _warnings(result: Mapping[str, Any]) -> list[str]:
@@ -263,7 +268,7 @@ def _warnings(result: Mapping[str, Any]) -> list[str]:
         kinds = ", ".join(f"{side['label']} is {side['kind']}" for side in sides)
         warnings.append(f"measured and projected numbers stand side by side: {kinds}")
     if len({side["mfu_denominator"] for side in sides if side["mfu_denominator"]}) > 1:
-        warnings.append("MFU is taken of different peaks; see the row below it")
+        warnings.append("MFU is taken of different peaks, which stand below the numbers side by side")
     if len({side["power_domain"] for side in sides if side["power_domain"]}) > 1:
         warnings.append("power was measured on different rails; tokens/s/W are not of the same thing")
     return warnings + [f"{side['label']}: {text}" for side in sides for text in side["warnings"]]

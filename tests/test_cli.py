@@ -77,7 +77,7 @@ def test_json_is_nothing_but_json(profiled: Path, capsys: pytest.CaptureFixture[
     ("arguments", "code", "words"),
     [
         (["profile", "--device", "orni"], 1, "orin"),
-        (["profile", "--device", "h100", *TINY], 1, "at auto"),
+        (["profile", "--device", "h1000", *TINY], 1, "h100"),
         (["profile", "--model", "smol", *TINY[2:]], 2, "small"),
         (["profile", *TINY, "--precision", "fp12"], 2, "fp32"),
         (["profile", *TINY, "--optimizer", "adam"], 2, "adamw"),
@@ -89,7 +89,7 @@ def test_json_is_nothing_but_json(profiled: Path, capsys: pytest.CaptureFixture[
         (["profile", "--colour", "red"], 2, "--colour"),
         (["frobnicate"], 2, "frobnicate"),
         (["analyze", "nowhere.json"], 1, "nowhere.json"),
-        (["analyze", "."], 1, "directory"),
+        (["analyze", "."], 1, "run.json"),
         (["show", "nowhere"], 1, "not a run folder"),
         (["devices", "h1000"], 1, "h100"),
         (["show", "\x1b[31mred\x07"], 1, "�[31mred�"),

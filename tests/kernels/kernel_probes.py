@@ -10,7 +10,7 @@ from torch import Tensor
 from edgeroof.kernels import gated_gelu_kernels, rms_norm_kernels
 from edgeroof.kernels.dropout_kernels import dropout_factors
 
-from .cross_entropy_cases import DEVICE
+from .operator_cases import DEVICE
 
 _row_tile = rms_norm_kernels._tile
 _flat_tile = gated_gelu_kernels._tile

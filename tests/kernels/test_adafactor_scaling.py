@@ -78,7 +78,14 @@ def test_a_norm_that_is_not_finite_skips_when_asked(backend: str, bad: float) ->
 
 
 @both_backends
-@pytest.mark.parametrize("options", [HYPER, {"max_grad_norm": 1.0, **HYPER}, {"beta1": 0.9}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_grad_norm": 1.0, **HYPER},
+        pytest.param(HYPER, marks=pytest.mark.slow),
+        pytest.param({"beta1": 0.9}, marks=pytest.mark.slow),
+    ],
+)
 def test_grad_scaler_unscales_and_skips(backend: str, options: dict) -> None:
     params, plain = make_params(SHAPES), make_params(SHAPES)
     optimizer = FusedAdafactor(params, backend=backend, **options)

@@ -21,7 +21,7 @@ from edgeroof.kernels.reference import cross_entropy_reference
 from edgeroof.profiler.costs import price
 from edgeroof.profiler.recorder import OpRecorder
 
-from .cross_entropy_cases import DEVICE, check_errors, classes, normal, path, with_gradients  # noqa: F401
+from .operator_cases import DEVICE, check_errors, classes, normal, path, with_gradients  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("path")
 

@@ -25,7 +25,7 @@ from edgeroof.kernels.reference import gated_gelu_reference
 from edgeroof.profiler.costs import price
 from edgeroof.profiler.recorder import OpRecorder
 
-from .cross_entropy_cases import DEVICE, check_errors, normal, path, with_gradients  # noqa: F401
+from .operator_cases import DEVICE, check_errors, normal, path, with_gradients  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("path")
 

@@ -28,7 +28,7 @@ from edgeroof.profiler.metrics import model_flops
 from edgeroof.profiler.phases import phase
 from edgeroof.profiler.recorder import OpRecorder
 
-from .cross_entropy_cases import DEVICE, check_errors, classes, normal, path, with_gradients  # noqa: F401
+from .operator_cases import DEVICE, check_errors, classes, normal, path, with_gradients  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("path")
 

@@ -18,6 +18,10 @@ from edgeroof.kernels.suites.softmax import softmax_suite
 from edgeroof.lab import OPERATOR_SUITES, load_suite
 from edgeroof.profiler.device import Device, Roof
 
+from .operator_cases import true_rounding  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("true_rounding")
+
 DEVICE = Device("cpu", "a CPU", "cpu", measured=Roof("measured", 20e9, {"vector": {"fp32": 1e11}}, 1.0))
 #: Small problems of every form.
 FORMS = [

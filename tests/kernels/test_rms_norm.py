@@ -21,7 +21,7 @@ from edgeroof.kernels.rms_norm_launch import launch_form, programs_of
 from edgeroof.profiler.costs import price
 from edgeroof.profiler.recorder import OpRecorder
 
-from .cross_entropy_cases import DEVICE, check_errors, normal, path  # noqa: F401
+from .operator_cases import DEVICE, check_errors, normal, path  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("path")
 

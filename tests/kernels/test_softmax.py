@@ -20,7 +20,7 @@ from edgeroof.kernels.softmax_launch import _strides, batches_of_program, launch
 from edgeroof.profiler.costs import price
 from edgeroof.profiler.recorder import OpRecorder
 
-from .cross_entropy_cases import DEVICE, check_errors, normal, path  # noqa: F401
+from .operator_cases import DEVICE, check_errors, normal, path  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("path")
 

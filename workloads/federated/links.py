@@ -63,9 +63,8 @@ class Link:
         """Bytes of payload per second that the link carries in one direction, once TCP is up to speed."""
         mbps = self.up_mbps if direction == "up" else self.down_mbps
         wire = mbps * 1e6 / 8 * SEGMENT_BYTES / SEGMENT_WIRE_BYTES
-        if not self.loss or not self.rtt_ms:
-            return wire
-        return min(wire, MATHIS * SEGMENT_BYTES / (self.rtt_ms * 1e-3 * math.sqrt(self.loss)))
+        slowness = self.rtt_ms * 1e-3 * math.sqrt(self.loss)
+        return min(wire, MATHIS * SEGMENT_BYTES / slowness) if slowness else wire
 
 
 PRESETS: dict[str, Link] = {

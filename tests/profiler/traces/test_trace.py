@@ -268,6 +268,8 @@ def test_mutated_traces_give_a_trace_or_a_trace_error(
 ) -> None:
     source, text = random.Random(seed), bytearray(GOOD)
     for _ in range(edits):
+        if not text:
+            break
         at = source.randrange(len(text))
         action = source.randrange(4)
         if action == 0:

@@ -46,6 +46,7 @@ def family() -> list[psutil.Process]:
     return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.slow
 def test_flower_gives_the_weights_of_the_local_engine(tmp_path: Path) -> None:
     config = dataclasses.replace(TINY, rounds=1, clients=2, sampled=1)
     result = fl.run(config, engine="flower", out=tmp_path / "run", links=["lte"])
