@@ -16,8 +16,7 @@ DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device(
 _REASON = triton_unavailable(DEVICE)
 
 
-@pytest.fixture
-def true_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+def round_truly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Triton's interpreter round as GPUs do."""
     if interpreting():
         from triton.runtime import interpreter
@@ -32,7 +31,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     elif _REASON is not None:
         pytest.skip(f"no Triton here: {_REASON}")
     else:
-        request.getfixturevalue("true_rounding")
+        round_truly(monkeypatch)
     return request.param
 
 

@@ -18,9 +18,7 @@ from edgeroof.kernels.suites.softmax import softmax_suite
 from edgeroof.lab import OPERATOR_SUITES, load_suite
 from edgeroof.profiler.device import Device, Roof
 
-from .operator_cases import true_rounding  # noqa: F401
-
-pytestmark = pytest.mark.usefixtures("true_rounding")
+from .operator_cases import round_truly
 
 DEVICE = Device("cpu", "a CPU", "cpu", measured=Roof("measured", 20e9, {"vector": {"fp32": 1e11}}, 1.0))
 #: Small problems of every form.
@@ -29,6 +27,11 @@ FORMS = [
     ("softmax", "small-encoder-attention"), ("rms_norm", "small-encoder"), ("rms_norm", "small-decoder-add"),
     ("gated_gelu", "small-decoder"), ("cross_entropy", "small-decoder"), ("cross_entropy", "small-linear"),
 ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    round_truly(monkeypatch)
 
 
 def small_suite(name: str, **settings):

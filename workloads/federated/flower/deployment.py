@@ -86,7 +86,13 @@ def run_job(job: str, task: str, folder: Path, nodes: int, options: FlowerOption
     check_flower()
     folder = folder.resolve()
     status.clear(folder)
-    settings = {"job": job, "task": task, "folder": str(folder), "nodes": nodes, "timeout": options.client_timeout_s}
+    settings: dict[str, str | int | float] = {
+        "job": job,
+        "task": task,
+        "folder": str(folder),
+        "nodes": nodes,
+        "timeout": options.client_timeout_s,
+    }
     with tempfile.TemporaryDirectory(prefix="edgeroof-flower-") as scratch:
         home, app = Path(scratch) / "home", Path(scratch) / "app"
         env = flower_environment(home)

@@ -101,7 +101,7 @@ def read_answer(received: RecordDict, round_number: int, client: int, *, most_by
     try:
         if (values.get("round"), values.get("client")) != (round_number, client):
             raise UpdateError(f"it is for round {values.get('round')}, client {values.get('client')}")
-        numbers = {name: _number(values, name, kind) for name, kind in _NUMBERS.items()}
+        numbers: dict[str, Any] = {name: _number(values, name, kind) for name, kind in _NUMBERS.items()}
         if not 0 < numbers["examples"] <= most_examples:
             raise UpdateError(f"it claims {numbers['examples']:,} examples of {most_examples:,}")
         return ClientResult(client, file_bytes(received, "update", most_bytes), **numbers)
