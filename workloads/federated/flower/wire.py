@@ -113,6 +113,7 @@ def _number(values: Mapping[str, Any], name: str, kind: type) -> Any:
     value = values.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
         raise UpdateError(f"its {name} is {str(value)[:40]!r}")
-    if name.endswith("_s") and not 0 <= value < float("inf"):
-        raise UpdateError(f"its {name} is {value}")
-    return value
+    number: Any = value
+    if name.endswith("_s") and not 0 <= number < float("inf"):
+        raise UpdateError(f"its {name} is {number}")
+    return number
