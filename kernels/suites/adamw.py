@@ -97,7 +97,7 @@ def _passes(items: int, state_bytes: float = 0, *, clips_itself: bool = False) -
 
 
 def _provider(name: str, description: str, make: Any, **options: Any) -> OptimizerProvider:
-    return optimizer_provider(name, description, make, adamw_float64, **options)
+    return optimizer_provider(name, description, make, adamw_float64, elementwise=True, **options)
 
 
 def _torch_adamw(parameters: list[Any], problem: OptimizerProblem, hyper: Hyper, **options: Any) -> Any:

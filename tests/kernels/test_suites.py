@@ -16,8 +16,10 @@ from edgeroof.kernels.suites.adafactor import adafactor_suite
 from edgeroof.kernels.suites.adamw import adamw_float64, adamw_suite
 from edgeroof.kernels.suites.optimizers import (
     HYPER,
+    LARGE_TENSOR,
     Hyper,
     Step,
+    _ends,
     check_at_size,
     check_on_fresh_inputs,
     make_tensors,
@@ -256,3 +258,12 @@ def test_a_real_comparison_end_to_end(tmp_path):
     (folder / "ab.json").write_text('{"kind": "ab", "schema_version": 99}')
     with pytest.raises(RunError, match="schema version 99"):
         lab.load(folder)
+
+
+def test_both_ends_of_a_large_tensor_are_compared() -> None:
+    large = torch.zeros(LARGE_TENSOR + 7)
+    assert sum(part.numel() for part in _ends(large, elementwise=False)) == LARGE_TENSOR + 7
+    first, last = _ends(large, elementwise=True)
+    first[0], last[-1] = 1.0, 2.0
+    assert (float(large[0]), float(large[-1])) == (1.0, 2.0)
+    assert first.numel() + last.numel() < LARGE_TENSOR
