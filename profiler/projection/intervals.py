@@ -17,7 +17,7 @@ from .coefficients import Coefficients
 UNMEASURED = log(1.4)
 UNKNOWN_POWER = log(1.5)
 UNMEASURED_BOARD = log(1.25)
-CPU = log(1.5)
+CPU = log(3.0)
 
 #: Kinds of error band by kind of work; others stream.
 _BANDS = {"norm": "norm", "norm_backward": "norm", "softmax": "softmax", "softmax_backward": "softmax"}
