@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import RunError, UsageError
+from .result_files import read_result
 
 if TYPE_CHECKING:
     from .kernels.statistics import Comparison
@@ -148,17 +149,15 @@ def load(path: str | Path) -> dict[str, Any]:
     Raises:
         RunError: there is none, it is damaged, or of another version.
     """
-    file = Path(path) / RESULT_FILE if Path(path).is_dir() else Path(path)
-    try:
-        result = json.loads(file.read_text(encoding="utf-8"))
-        version = result["schema_version"] if result["kind"] == "compare" else None
-    except OSError as error:
-        raise RunError(f"cannot read the comparison {file}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{file} is no comparison, or damaged: {error}") from error
-    if version != SCHEMA_VERSION:
-        raise RunError(f"{file} has schema version {version}, this edgeroof reads {SCHEMA_VERSION}: compare again")
-    return dict(result)
+    return read_result(
+        path,
+        RESULT_FILE,
+        kind="compare",
+        version=SCHEMA_VERSION,
+        what="the comparison",
+        none="no comparison",
+        remedy="compare again",
+    )
 
 
 def _check(sides: Sequence[Sequence[Run]], mixed: bool) -> None:

@@ -15,6 +15,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from .errors import RunError, UsageError
+from .result_files import read_result
 
 if TYPE_CHECKING:
     from .workloads.federated.checkpoint import Checkpoint
@@ -190,17 +191,9 @@ def load(path: str | Path) -> dict[str, Any]:
     Raises:
         RunError: there is none, it is damaged, or of another version.
     """
-    file = Path(path) / RESULT_FILE if Path(path).is_dir() else Path(path)
-    try:
-        result = json.loads(file.read_text(encoding="utf-8"))
-        version = result["schema_version"] if result["kind"] == "federated" else None
-    except OSError as error:
-        raise RunError(f"cannot read the result {file}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{file} is no result of a federation, or damaged: {error}") from error
-    if version != SCHEMA_VERSION:
-        raise RunError(f"{file} has schema version {version}, this edgeroof reads {SCHEMA_VERSION}: run it again")
-    return dict(result)
+    return read_result(
+        path, RESULT_FILE, kind="federated", version=SCHEMA_VERSION, what="the result", none="no result of a federation"
+    )
 
 
 def _local(trainer: ClientTrainer, checkpoints: Path | None, on_progress: Progress) -> Checkpoint:

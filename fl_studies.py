@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import fl
-from .errors import RunError
+from .result_files import read_result
 
 if TYPE_CHECKING:
     from .workloads.federated.config import FederatedConfig
@@ -132,17 +132,14 @@ def load(path: str | Path) -> dict[str, Any]:
     Raises:
         RunError: there is none, it is damaged, or of another version.
     """
-    file = Path(path) / STUDY_FILE if Path(path).is_dir() else Path(path)
-    try:
-        result = json.loads(file.read_text(encoding="utf-8"))
-        version = result["schema_version"] if result["kind"] == "federated-study" else None
-    except OSError as error:
-        raise RunError(f"cannot read the study {file}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{file} is no study of federations, or damaged: {error}") from error
-    if version != SCHEMA_VERSION:
-        raise RunError(f"{file} has schema version {version}, this edgeroof reads {SCHEMA_VERSION}: run it again")
-    return dict(result)
+    return read_result(
+        path,
+        STUDY_FILE,
+        kind="federated-study",
+        version=SCHEMA_VERSION,
+        what="the study",
+        none="no study of federations",
+    )
 
 
 __all__ = ["CODECS", "LINKS", "base", "load", "study_compression", "study_selection"]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import RunError, UsageError
+from .result_files import read_result
 
 if TYPE_CHECKING:
     from .kernels.ab import Instruments, Progress, Settings, Suite
@@ -206,17 +207,9 @@ def load(path: str | Path) -> dict[str, Any]:
     """
     from .kernels.ab import SCHEMA_VERSION
 
-    file = Path(path) / RESULT_FILE if Path(path).is_dir() else Path(path)
-    try:
-        result = json.loads(file.read_text(encoding="utf-8"))
-        version = result["schema_version"] if result["kind"] == "ab" else None
-    except OSError as error:
-        raise RunError(f"cannot read the A/B result {file}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{file} is no A/B result, or damaged: {error}") from error
-    if version != SCHEMA_VERSION:
-        raise RunError(f"{file} has schema version {version}, this edgeroof reads {SCHEMA_VERSION}: run it again")
-    return result
+    return read_result(
+        path, RESULT_FILE, kind="ab", version=SCHEMA_VERSION, what="the A/B result", none="no A/B result"
+    )
 
 
 __all__ = ["SUITES", "compare", "instruments", "load", "load_suite", "save"]
