@@ -177,8 +177,10 @@ class _Lab:
                 raise ProviderError(f"the base {base.name} is wrong: {_wrong(check)}; choose another with --baseline")
             self.instruments.stopwatch.choose_flush(self._working_set(problem, site.work))
             before = self.instruments.machine_state()
-            # The noise: two instances of the base, whose places in memory differ as other providers' do.
-            same = self._pairs(site, Site(base, problem, inputs, self.device.kind))
+            # The noise: two instances of the base, whose places in memory differ as other providers' do. All verdicts
+            # rest on it, so it may take longer.
+            twice = dataclasses.replace(self.settings, most_seconds=2 * self.settings.most_seconds)
+            same = self._pairs(site, Site(base, problem, inputs, self.device.kind), twice)
         except RuntimeError as error:
             raise ProviderError(f"the base {base.name} failed on {problem.name}: {_first_line(error)}") from error
         floors = {key: floor_of(_compared(pairs)) for key, pairs in same.items()}
@@ -213,7 +215,7 @@ class _Lab:
                 return entry | {"status": "wrong", "reason": _wrong(check)}
             before = self.instruments.machine_state()
             others = self.instruments.load() if self.instruments.load else None
-            pairs = self._pairs(base, site)
+            pairs = self._pairs(base, site, self.settings)
             state = self._state(before, others.share() if others else None)
             energy = self._energy(site.work)
         except Exception as error:  # a provider may raise anything; the others must still be measured
@@ -272,8 +274,8 @@ class _Lab:
         peak = max(peaks) - before.bytes
         return peak if peak >= self.instruments.memory_resolution else None, worse
 
-    def _pairs(self, base: Site, other: Site) -> dict[str, Pairs]:
-        return take_pairs(base, other, self.settings, self.instruments.stopwatch, self._release)
+    def _pairs(self, base: Site, other: Site, settings: Settings) -> dict[str, Pairs]:
+        return take_pairs(base, other, settings, self.instruments.stopwatch, self._release)
 
     def _energy(self, work: Work) -> dict[str, Any]:
         """Energy of one call, from calls back to back; the meter's own note says when the window is short."""

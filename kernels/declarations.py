@@ -21,7 +21,7 @@ class Settings:
     Attributes:
         pairs: least number of pairs.
         seconds: least time of pairs.
-        most_seconds: most time of pairs and of building, for each provider.
+        most_seconds: most time of pairs and of building, for each provider; twice that for the base against itself.
         most_pairs: most pairs.
         precision: half-width of the interval, as a log-ratio, at which more pairs are not worth their time.
         warmup: calls before the first placement.

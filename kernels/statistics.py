@@ -3,8 +3,9 @@
 Samples come in pairs, one call of the base and one of the other provider right after each other, so that slow drifts of
 the machine hit both. The log-ratio of a pair is ln(base / other): above zero the other is faster. Two neighbouring
 pairs are in opposite order (base, other, other, base), and the mean of their log-ratios is one value: an advantage of
-being first cancels. Values come from several placements in memory, an equal share from each. What is reported is the
-median of all values with a bootstrap 95 % interval, as a ratio (``1.25``: the base takes 1.25 times as long).
+being first cancels. Values come from several placements in memory, an equal share from each; two neighbouring
+placements were built in opposite order, and the mean of their values is again one value. What is reported is the median
+of all values with a bootstrap 95 % interval, as a ratio (``1.25``: the base takes 1.25 times as long).
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ BOOTSTRAP_DRAWS = 2000
 
 #: Fewer pairs than this have no interval worth the name.
 FEWEST_PAIRS = 6
-#: Fewer placements than this do not show how much placements differ; then there is only one.
-FEWEST_PLACEMENTS = 5
+#: Fewer placements than this, built in either order by turns, do not show how much they differ; then there is only one.
+FEWEST_PLACEMENTS = 6
 #: Placements that the wanted pairs are spread over where building is quick.
 USUAL_PLACEMENTS = 24
 #: No measurement here is believed to resolve less than this, however quiet the machine seems.
@@ -102,6 +103,15 @@ def order_free(values: np.ndarray) -> np.ndarray:
     return np.concatenate([values[:whole].reshape(-1, 2).mean(axis=1), values[whole:]])
 
 
+def crossed(placements: np.ndarray) -> np.ndarray:
+    """Means of two neighbouring placements, value by value: an advantage of being built first cancels.
+
+    Args:
+        placements: of shape (placements, values of each), an even number of them, built in opposite order by turns.
+    """
+    return placements.reshape(len(placements) // 2, 2, -1).mean(axis=1)
+
+
 def median_interval(values: np.ndarray, *, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) -> Interval:
     """Median of one placement's values with its bootstrap percentile interval.
 
@@ -128,14 +138,14 @@ def median_interval(values: np.ndarray, *, draws: int = BOOTSTRAP_DRAWS, seed: i
 
 
 def placed_interval(values: np.ndarray, *, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) -> Interval:
-    """Median over several placements in memory with its interval.
+    """Median over several places in memory with its interval.
 
-    Whole placements are drawn, each with all its values (A. Davison and D. Hinkley, *Bootstrap Methods and their
+    Whole places are drawn, each with all its values (A. Davison and D. Hinkley, *Bootstrap Methods and their
     Application*, 1997, section 3.8), because what placements differ by does not average out within one. A bootstrap of
     few groups is too sure of itself: its interval is widened to what Student's distribution asks for.
 
     Args:
-        values: of shape (placements, values of each); two placements at least.
+        values: of shape (places, values of each), from :func:`crossed`; two places at least.
         draws: bootstrap samples.
         seed: of the draws, so that equal samples give equal intervals.
     """
@@ -212,12 +222,12 @@ def interval_of(
 ) -> Interval:
     """Median log-ratio of paired times with its interval; the arguments are those of :func:`compare`."""
     values = log_ratios(base, other)
-    if len(values) % placements:
-        raise ValueError(f"{len(values)} pairs cannot be of {placements} placements with equally many")
+    if len(values) % placements or not (placements == 1 or (placements >= 4 and placements % 2 == 0)):
+        raise ValueError(f"{len(values)} pairs cannot be of {placements} placements with equally many, one or 4, 6, …")
     groups = [order_free(group) for group in np.split(values, placements)]
-    return (
-        median_interval(groups[0], draws=draws) if placements == 1 else placed_interval(np.array(groups), draws=draws)
-    )
+    if placements == 1:
+        return median_interval(groups[0], draws=draws)
+    return placed_interval(crossed(np.array(groups)), draws=draws)
 
 
 def independent_interval(base: Sequence[float], other: Sequence[float]) -> Interval | None:
@@ -280,7 +290,8 @@ def compare(
         base: times of the base.
         other: times of the other provider, pair by pair; neighbouring pairs of a placement are in opposite order.
         floor: noise floor as a log-ratio. An A/A run is itself judged with the default, the resolution.
-        placements: in how many placements in memory they were measured, one after the other, with equally many in each.
+        placements: in how many placements in memory they were measured, one after the other, with equally many in each;
+            one, or an even number from four on, whose neighbours were built in opposite order.
 
     Raises:
         ValueError: see :func:`log_ratios`; or the pairs cannot be of so many placements.
@@ -305,7 +316,7 @@ def floor_of(same_against_same: Comparison) -> float:
 
 @dataclass(frozen=True)
 class Plan:
-    """How many pairs to take in one placement, an even number, and in how many placements at least."""
+    """How many pairs to take in one placement, an even number, and in how many placements at least: one, or even."""
 
     pairs: int
     placements: int
@@ -327,7 +338,7 @@ def plan(
 ) -> Plan:
     """How to spend the time: at least ``pairs`` and ``seconds`` of them, in several placements if building is quick.
 
-    Building should take no more than a third of the time. Where five placements would take more than half of it to
+    Building should take no more than a third of the time. Where six placements would take more than half of it to
     build, there is one.
 
     Args:
@@ -348,7 +359,7 @@ def plan(
         share = max(share, wanted / FEWEST_PLACEMENTS)
     share = min(share, (most_seconds / FEWEST_PLACEMENTS - build_seconds) / each)
     count = max(2, _even(share))
-    return Plan(count, max(FEWEST_PLACEMENTS, min(math.ceil(wanted / count), math.floor(affordable))))
+    return Plan(count, max(FEWEST_PLACEMENTS, min(_even(wanted / count), math.floor(affordable / 2) * 2)))
 
 
 def _even(number: float) -> int:

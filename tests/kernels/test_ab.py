@@ -208,7 +208,7 @@ def test_works_are_rebuilt_in_turn_and_never_stand_twice():
     assert after_aa[:9] == ["other", "base", "other", "other", "base", "base", "other", "other", "base"]
     assert base.most == 2  # in the A/A run
     assert other.most == 1
-    assert entries(result)["other"]["comparisons"]["wall"]["placements"] >= 5
+    assert entries(result)["other"]["comparisons"]["wall"]["placements"] >= 6
 
 
 def test_what_compiles_at_every_build_is_built_once():
@@ -217,7 +217,7 @@ def test_what_compiles_at_every_build_is_built_once():
     suite = replace(lab.suite(), providers=(base.provider(), other.provider(build_once=("cpu",))))
     result = run(suite, [PROBLEM], DEVICE, settings=SETTINGS, instruments=lab.instruments())
     assert built.count("other") == 1
-    assert entries(result)["other"]["comparisons"]["wall"]["placements"] >= 5  # the base moves
+    assert entries(result)["other"]["comparisons"]["wall"]["placements"] >= 6  # the base moves
 
 
 def test_where_building_takes_too_long_there_is_one_place_and_the_report_says_so():
@@ -260,7 +260,7 @@ def test_measuring_ends_when_it_is_precise_or_out_of_time():
     suite = noisy.suite(noisy.provider("other", BASE_US))
     began = noisy.clock.now
     run(suite, [PROBLEM], DEVICE, settings=limited, instruments=noisy.instruments())
-    assert noisy.clock.now - began <= 2 * 0.7
+    assert noisy.clock.now - began <= (2 + 1) * 0.7  # the base against itself may take twice as long
     many = FakeLab(noise=0.5)
     result = run_fake(many, many.provider("other", BASE_US))
     assert SETTINGS.most_pairs <= entries(result)["other"]["comparisons"]["wall"]["pairs"] <= SETTINGS.most_pairs + 2
