@@ -20,6 +20,8 @@ import pandas as pd
 from ..errors import RunError
 from .schema import KERNEL_COLUMNS, OP_COLUMNS, PHASE_COLUMNS, ROOFLINE_COLUMNS
 from .summary_types import read_summary
+from .traces.annotate import annotate_trace
+from .views import view
 
 SUMMARY_FILE = "run.json"
 TRACE_FILE = "trace.json.gz"
@@ -48,6 +50,17 @@ class Run:
         trace = self.path / TRACE_FILE if self.path else None
         return trace if trace and trace.exists() else None
 
+    def roofline(self) -> Any:
+        """The kernels under the roofs of the device, as a figure that a notebook shows.
+
+        Returns:
+            An object with ``svg``, ``save(path)`` and what Jupyter asks for.
+
+        Raises:
+            UsageError: ``edgeroof`` itself was never imported, which brings what draws.
+        """
+        return view("roofline", self)
+
 
 def save(
     run: Run,
@@ -61,7 +74,7 @@ def save(
     Args:
         run: the run.
         path: the folder; an existing run there is replaced, anything else is refused.
-        trace: a Kineto trace to keep with the run; it is copied, compressed if it is not yet.
+        trace: the Kineto trace that the run is from, to be kept with the run's findings in it, compressed.
         write_report: called with the run and the path of ``report.html`` before the folder is put in place.
 
     Raises:
@@ -99,10 +112,17 @@ def _fill(run: Run, folder: Path, trace: Path | None, write_report: Callable[[Ru
     if write_report is not None:
         write_report(run, folder / REPORT_FILE)
     if trace is not None:
-        _keep_trace(trace, folder / TRACE_FILE)
+        _keep_trace(run, trace, folder / TRACE_FILE)
 
 
-def _keep_trace(source: Path, target: Path) -> None:
+def _keep_trace(run: Run, source: Path, target: Path) -> None:
+    """The trace with the run's findings; as it is where the run does not say how its times relate to the trace's."""
+    noted = run.summary.get("trace")
+    if noted is not None:
+        device = run.summary["device"]
+        about = {name: device[name] for name in ("title", "roof_used", "roofs")}
+        annotate_trace(source, target, run.kernels, start_ns=noted["start_ns"], about=about)
+        return
     with source.open("rb") as original:
         compressed = original.read(2) == b"\x1f\x8b"
     if compressed:
