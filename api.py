@@ -195,12 +195,12 @@ def _expect(named: Device, found: Device) -> Device:
 
 
 def save(run: Run, out: str | Path) -> Run:
-    """Write a run with its report to a folder; one that is there is replaced.
+    """Write a run with its report, and its trace if it has one, to a folder; a run that is there is replaced.
 
     Raises:
         RunError: the place is taken by something else, or cannot be written.
     """
-    return _save(run, out, None)
+    return _save(run, out, run.trace_path)
 
 
 def _roofline(run: Run) -> Figure:
