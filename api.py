@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import DeviceError, UsageError, WorkloadError
+from .profiler.views import register_view
 
 if TYPE_CHECKING:
     from .profiler.capture import CaptureOptions, Progress
     from .profiler.counters import Merged
     from .profiler.device import Device
     from .profiler.run import Run
+    from .reports.notebook import Figure
 
 
 def devices() -> list[str]:
@@ -193,12 +195,21 @@ def _expect(named: Device, found: Device) -> Device:
 
 
 def save(run: Run, out: str | Path) -> Run:
-    """Write a run with its report to a folder; one that is there is replaced.
+    """Write a run with its report, and its trace if it has one, to a folder; a run that is there is replaced.
 
     Raises:
         RunError: the place is taken by something else, or cannot be written.
     """
-    return _save(run, out, None)
+    return _save(run, out, run.trace_path)
+
+
+def _roofline(run: Run) -> Figure:
+    from .reports.notebook import roofline
+
+    return roofline(run)
+
+
+register_view("roofline", _roofline)
 
 
 def _save(run: Run, out: str | Path, trace: Path | None) -> Run:

@@ -55,6 +55,7 @@ def summarize_capture(capture: Capture, device: Device, workload: dict[str, Any]
         command=command,
         device=device,
         steps=attribution.steps,
+        trace_start_ns=attribution.start_ns,
         workload=workload,
         metrics=measured | {"profiler_slowdown": slowdown},
         alignment=aligned,

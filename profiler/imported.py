@@ -41,6 +41,7 @@ def summarize_trace(path: Path, device: str | Device = "auto", *, command: str =
         command=command,
         device=device,
         steps=attribution.steps,
+        trace_start_ns=attribution.start_ns,
         warnings=[*warnings, *attribution.warnings, *_without_shapes(trace, attribution)],
     )
     return summarize(classify(attribution.kernels, device.roof), attribution.ops, context)

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,14 @@ from typing import Any
 import pandas as pd
 
 from ..errors import RunError
-from .schema import KERNEL_COLUMNS, OP_COLUMNS, PHASE_COLUMNS, ROOFLINE_COLUMNS
-from .summary_types import read_summary
+from .run_tables import TABLES, read_tables, write_tables
+from .summary_types import read_versioned
+from .traces.annotate import annotate_trace
+from .views import view
 
 SUMMARY_FILE = "run.json"
 TRACE_FILE = "trace.json.gz"
 REPORT_FILE = "report.html"
-#: The tables of a run and their columns.
-TABLES = {"kernels": KERNEL_COLUMNS | ROOFLINE_COLUMNS, "ops": OP_COLUMNS, "phases": PHASE_COLUMNS}
-_NUMBERS = ("int32", "int64", "float64")
 
 
 @dataclass
@@ -48,6 +47,17 @@ class Run:
         trace = self.path / TRACE_FILE if self.path else None
         return trace if trace and trace.exists() else None
 
+    def roofline(self) -> Any:
+        """The kernels under the roofs of the device, as a figure that a notebook shows.
+
+        Returns:
+            An object with ``svg``, ``save(path)`` and what Jupyter asks for.
+
+        Raises:
+            UsageError: ``edgeroof`` itself was never imported, which brings what draws.
+        """
+        return view("roofline", self)
+
 
 def save(
     run: Run,
@@ -61,7 +71,7 @@ def save(
     Args:
         run: the run.
         path: the folder; an existing run there is replaced, anything else is refused.
-        trace: a Kineto trace to keep with the run; it is copied, compressed if it is not yet.
+        trace: the Kineto trace that the run is from, to be kept with the run's findings in it, compressed.
         write_report: called with the run and the path of ``report.html`` before the folder is put in place.
 
     Raises:
@@ -94,15 +104,21 @@ def _check_place(path: Path) -> None:
 
 def _fill(run: Run, folder: Path, trace: Path | None, write_report: Callable[[Run, Path], None] | None) -> None:
     (folder / SUMMARY_FILE).write_text(json.dumps(run.summary, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    for name in TABLES:
-        getattr(run, name).to_parquet(folder / f"{name}.parquet", index=False)
+    write_tables(folder, {name: getattr(run, name) for name in TABLES})
     if write_report is not None:
         write_report(run, folder / REPORT_FILE)
     if trace is not None:
-        _keep_trace(trace, folder / TRACE_FILE)
+        _keep_trace(run, trace, folder / TRACE_FILE)
 
 
-def _keep_trace(source: Path, target: Path) -> None:
+def _keep_trace(run: Run, source: Path, target: Path) -> None:
+    """The trace with the run's findings; as it is where the run does not say how its times relate to the trace's."""
+    noted = run.summary.get("trace")
+    if noted is not None:
+        device = run.summary["device"]
+        about = {name: device[name] for name in ("title", "roof_used", "roofs")}
+        annotate_trace(source, target, run.kernels, start_ns=noted["start_ns"], about=about)
+        return
     with source.open("rb") as original:
         compressed = original.read(2) == b"\x1f\x8b"
     if compressed:
@@ -126,27 +142,13 @@ def load(path: str | Path) -> Run:
     """Read a run folder.
 
     Raises:
-        RunError: the folder is missing, damaged, or was written by another schema version.
+        RunError: the folder is missing, damaged, or of a schema version that cannot be read; older ones are converted.
     """
     folder = Path(path)
     if not (folder / SUMMARY_FILE).is_file():
         raise RunError(f"{folder} is not a run folder: it has no {SUMMARY_FILE}")
     try:
-        summary = read_summary((folder / SUMMARY_FILE).read_bytes())
+        summary, version = read_versioned((folder / SUMMARY_FILE).read_bytes())
     except (OSError, RunError) as error:
         raise RunError(f"{folder / SUMMARY_FILE} cannot be used: {error}") from error
-    tables = {name: _read_table(folder / f"{name}.parquet", columns) for name, columns in TABLES.items()}
-    return Run(summary, **tables, path=folder)
-
-
-def _read_table(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
-    try:
-        table = pd.read_parquet(path)
-    except Exception as error:  # pyarrow raises its own family, OSError and ValueError for damaged files
-        raise RunError(f"{path} is missing or damaged: {error}") from error
-    for column, dtype in columns.items():
-        if column not in table:
-            raise RunError(f"{path} is damaged: it has no column {column!r}")
-        if dtype in _NUMBERS and not pd.api.types.is_numeric_dtype(table[column]):
-            raise RunError(f"{path} is damaged: column {column!r} holds no numbers")
-    return table
+    return Run(summary, **read_tables(folder, version), path=folder)

@@ -1,12 +1,13 @@
 """The tables and the summary that make up a run, column by column.
 
-A run folder holds three tables and one summary. Everything that reads or writes them takes the names from here, and
-``docs/run-folder.md`` explains them to people.
+A run folder holds three tables and one summary, all of one ``schema_version``; the tables carry it in their Parquet
+metadata as ``edgeroof.schema_version``, and :mod:`.migrations` converts older ones. Everything that reads or writes
+them takes the names from here, and ``docs/run-folder.md`` explains them to people.
 
 ``run.json`` looks like this (numbers shortened; ``null`` where a thing does not apply)::
 
     {
-      "schema_version": 1,
+      "schema_version": 2,
       "kind": "measured",                      # measured | imported | projected
       "title": "flan-t5-small client step on AMD EPYC 7B13",
       "created": "2026-11-23T18:00:00+00:00",
@@ -25,7 +26,7 @@ A run folder holds three tables and one summary. Everything that reads or writes
       "metrics": {
         "profiler_slowdown": 1.04,              # span of a profiled step over the median bare step
         "step_time_ms": {"median": 1.0, "p25": 1.0, "p75": 1.0, "min": 1.0, "max": 1.0, "samples": [1.0]},
-        "phase_samples_ms": {"forward": [0.4]},  # device-true, of the same bare steps; absent in older runs
+        "phase_samples_ms": {"forward": [0.4]},  # device-true, of the same bare steps; {} in runs of version 1
         "mfu": {"value": 0.3, "denominator": "measured fp32 vector peak, 120 GFLOP/s", "model_flops": 4e11},
         "hfu": {"value": 0.3, "hardware_flops": 4e11},
         "tokens_per_s": {"non_padding": 300.0, "padded": 500.0},
@@ -48,6 +49,7 @@ A run folder holds three tables and one summary. Everything that reads or writes
                     "time_at_roof_us": 4e4, "time_at_floor_us": 4e4},          # or {"found": false, "reason": "..."}
       "timing": {"semantics": "...", "verdict": "real or artefact, in words"},   # phases.parquet has the numbers
       "alignment": {"ok": true, "message": "...", "steps": [{"step": 0, "recorded": 1, "profiled": 1, "matched": 1}]},
+      "trace": {"start_ns": 4458676522690123},  # what start_us in kernels is since, in the time of trace.json.gz
       "projection": {                          # of projected runs only, else absent
         "method": "how times were obtained, in words", "interval": "and their 90 % intervals", "assumed": ["..."],
         "step_time_ms": {"value": 90.0, "low": 75.0, "high": 110.0},
@@ -61,14 +63,14 @@ A run folder holds three tables and one summary. Everything that reads or writes
     }
 
 Durations in the summary are per profiled step. In an imported trace ``workload``, ``metrics``, ``timing`` and
-``alignment`` are null; ``value`` of MFU and HFU is null with a ``reason`` where no peak is known, and ``passes`` where
-visits to the parameters could not be counted. ``profiled_steps`` is the number of steps that were recognised, 1 when
-none were.
+``alignment`` are null; ``trace`` is null without a trace, and in runs of version 1; ``value`` of MFU and HFU is null
+with a ``reason`` where no peak is known, and ``passes`` where visits to the parameters could not be counted.
+``profiled_steps`` is the number of steps that were recognised, 1 when none were.
 """
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 #: One row per device activity (on CPU: per leaf op), in order of start.
 KERNEL_COLUMNS: dict[str, str] = {

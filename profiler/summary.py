@@ -33,6 +33,7 @@ class Context:
     command: str
     device: Device
     steps: int = 1
+    trace_start_ns: int | None = None
     workload: dict[str, Any] | None = None
     metrics: dict[str, Any] | None = None
     alignment: dict[str, Any] | None = None
@@ -85,6 +86,7 @@ def summarize(kernels: pd.DataFrame, ops: pd.DataFrame, context: Context) -> Run
         ),
         "timing": timing_verdict(phases, context.device.kind == "cuda") if context.timings else None,
         "alignment": context.alignment,
+        "trace": None if context.trace_start_ns is None else {"start_ns": context.trace_start_ns},
         "warnings": [*context.warnings, *_evidence(kernels)],
     }
     return Run(summary, kernels, ops, phases)

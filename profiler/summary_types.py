@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from ..errors import RunError
-from .schema import SCHEMA_VERSION
+from .migrations import migrate_summary
 
 _Steps = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -215,6 +215,10 @@ class _Projection(msgspec.Struct):
     power_modes: list[_PowerMode] = []
 
 
+class _Trace(msgspec.Struct):
+    start_ns: int
+
+
 class _Workload(msgspec.Struct):
     model: str | None = None
     data: str | None = None
@@ -248,21 +252,30 @@ class _Summary(msgspec.Struct):
     timing: _Timing | None = None
     alignment: _Alignment | None = None
     projection: _Projection | None = None
+    trace: _Trace | None = None
     warnings: list[str] = []
 
 
 def read_summary(text: bytes) -> dict[str, Any]:
-    """Read ``run.json`` and check that every entry has its type.
+    """Read ``run.json``, of this schema version or an older one, and check that every entry has its type.
 
     Raises:
-        RunError: it is not JSON, is of another schema version, or an entry is wrong; the message names it.
+        RunError: it is not JSON, is of a version that cannot be read, or an entry is wrong; the message names it.
+    """
+    return read_versioned(text)[0]
+
+
+def read_versioned(text: bytes) -> tuple[dict[str, Any], int]:
+    """As :func:`read_summary`, with the version that the summary was written in.
+
+    Raises:
+        RunError: as there.
     """
     try:
         summary: Any = msgspec.json.decode(text)  # unlike the standard library, this refuses NaN and Infinity
         version = msgspec.convert(summary, _Versioned).schema_version
-        if version != SCHEMA_VERSION:
-            raise RunError(f"it has schema version {version}, this edgeroof reads {SCHEMA_VERSION}: profile again")
+        summary = migrate_summary(summary, version)
         msgspec.convert(summary, _Summary)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RunError(f"it is damaged: {error}") from error
-    return dict(summary)
+    return summary, version

@@ -13,6 +13,7 @@ import pytest
 
 from edgeroof import cli
 from edgeroof.errors import RunError
+from edgeroof.profiler.schema import SCHEMA_VERSION
 
 TINY = ["--model", "tiny", "--batch-size", "2", "--source-length", "32", "--target-length", "16", "--steps", "2"]
 
@@ -70,7 +71,7 @@ def test_show_prints_the_answer_first(profiled: Path, capsys: pytest.CaptureFixt
 
 def test_json_is_nothing_but_json(profiled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_command(["show", str(profiled), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["schema_version"] == 1
+    assert json.loads(capsys.readouterr().out)["schema_version"] == SCHEMA_VERSION
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ class Attribution:
     kernels: pd.DataFrame  # schema.KERNEL_COLUMNS
     ops: pd.DataFrame  # schema.OP_COLUMNS
     steps: int  # profiled steps that were recognised, 1 when none were
+    start_ns: int  # what start_us of the kernels is since, in the time of the trace file
     warnings: tuple[str, ...]  # what the reader must know, those of the trace included
 
 
@@ -135,6 +136,7 @@ def attribute(
         kernels=kernels,
         ops=ops,
         steps=labels.steps,
+        start_ns=trace.start_ns,
         warnings=(
             *trace.warnings,
             *warnings,

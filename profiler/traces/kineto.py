@@ -1,50 +1,29 @@
-"""Kineto's JSON, read as a stream: bytes of a file to batches of typed events.
-
-A trace is a JSON object whose ``traceEvents`` array holds nearly all of its bytes. The file is unpacked and decoded
-block by block, so neither the unpacked text nor its objects are ever in memory as a whole. A block is cut at the comma
-where one event ends and the next begins. Should a cut fall inside an event or a string, the piece before it is not
-valid JSON, and the file is read again in one piece: a cut cannot go wrong unnoticed.
-"""
+"""Kineto's JSON to batches of typed events, read as a stream: see :mod:`.pieces` for how its text is cut."""
 
 from __future__ import annotations
 
-import codecs
-import gzip
-import os
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import msgspec
+import numpy as np
 
 from ...errors import TraceError
-
-try:  # unpacks five times as fast as zlib, which would be a sixth of an import
-    from isal import igzip as _gzip
-    from isal import isal_zlib as _zlib
-except ImportError:
-    import gzip as _gzip  # type: ignore[no-redef]
-    import zlib as _zlib  # type: ignore[no-redef]
-
-_DAMAGED: Any = (gzip.BadGzipFile, _zlib.error)
-
-#: A file that unpacks to more than this is refused, see :func:`read_events`.
-MAX_BYTES = 8 << 30
-#: Environment variable that replaces :data:`MAX_BYTES`.
-MAX_BYTES_VARIABLE = "EDGEROOF_MAX_TRACE_BYTES"
-
-_BLOCK = 1 << 18
-#: A header (device properties, package lists) longer than this is not Kineto's.
-_MAX_HEADER = 64 << 20
-_ARRAY_START = re.compile(rb'"traceEvents"\s*:\s*\[')
-#: Escapes such as \ud800 that are not half of a pair.
-_LONE_SURROGATE = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+from .pieces import (
+    EVENTS,
+    HEAD,
+    IrregularLayoutError,
+    Piece,
+    cut,
+    joined,
+    limit_from_environment,
+    tolerant,
+    unpacked_blocks,
 )
-_NON_FINITE = re.compile(rb"([:\[,]\s*)[-+]?(?:nan|inf|infinity)(?=\s*[,}\]])", re.IGNORECASE)
+
 #: Up to here a float64 of microseconds resolves a nanosecond; larger fractional times are decoded as decimals.
 _EXACT_FLOAT_US = float(1 << 43)
 _EMPTY = msgspec.Raw(b"")
@@ -94,10 +73,6 @@ class Document(msgspec.Struct, rename={"events": "traceEvents"}):
     schemaVersion: Any = None  # noqa: N815
 
 
-class _IrregularLayoutError(Exception):
-    """The text cannot be cut between events."""
-
-
 _decode_events = msgspec.json.Decoder(list[Event]).decode
 _decode_exact_events = msgspec.json.Decoder(list[ExactEvent]).decode
 _decode_event = msgspec.json.Decoder(Event).decode
@@ -123,81 +98,32 @@ def read_events(
     Raises:
         TraceError: the file cannot be read, is damaged, or is not a Kineto trace.
     """
-    limit = max_bytes if max_bytes is not None else _limit_from_environment()
+    limit = max_bytes if max_bytes is not None else limit_from_environment()
     skipped: Counter[str] = Counter()
     size = [0]
     try:
         try:
-            document = _read_in_pieces(_blocks(path, limit, size), new_consumer(), skipped)
-        except _IrregularLayoutError:
+            document = _read_in_pieces(cut(unpacked_blocks(path, limit, size)), new_consumer(), skipped)
+        except IrregularLayoutError:
             skipped.clear()
             size[0] = 0
-            text = _joined(path, _blocks(path, limit // 4, size))
+            text = joined(path, unpacked_blocks(path, limit // 4, size))
             document = _read_whole(path, text, new_consumer(), skipped)
-    except IsADirectoryError:
-        raise TraceError(f"{path} is a directory; give the trace file inside it (.json or .json.gz)") from None
-    except FileNotFoundError:
-        raise TraceError(f"{path} does not exist") from None
-    except EOFError:
-        raise TraceError(f"{path} is a truncated gzip file; copy or record the trace again") from None
-    except _DAMAGED as error:
-        raise TraceError(f"{path} is a damaged gzip file ({error}); copy or record the trace again") from None
-    except OSError as error:
-        raise TraceError(f"{path} cannot be read: {error.strerror or error}") from None
     except MemoryError:
         raise TraceError(f"{path} does not fit in memory; profile fewer steps") from None
     return document, skipped, size[0]
 
 
-def _limit_from_environment() -> int:
-    text = os.environ.get(MAX_BYTES_VARIABLE, "")
-    if not text:
-        return MAX_BYTES
-    try:
-        return int(text)
-    except ValueError:
-        raise TraceError(f"{MAX_BYTES_VARIABLE}={text!r} is not a number of bytes") from None
-
-
-def _blocks(path: Path, limit: int, size: list[int]) -> Iterator[bytes]:
-    """Unpacked blocks of the file; ``size`` is told how many bytes there were."""
-    with open(path, "rb") as file:
-        packed = file.peek(2)[:2] == b"\x1f\x8b"
-        source = cast(BinaryIO, _gzip.open(file)) if packed else file  # noqa: SIM115 - it does not own the file
-        while block := source.read(_BLOCK):
-            if not size[0]:
-                block = block.removeprefix(codecs.BOM_UTF8)
-            size[0] += len(block)
-            if size[0] > limit:
-                raise TraceError(
-                    f"{path} unpacks to more than {limit / 2**20:,.0f} MiB; "
-                    f"profile fewer steps, or set {MAX_BYTES_VARIABLE} to a larger number of bytes"
-                )
-            yield block
-    if not size[0]:
-        raise TraceError(f"{path} is empty")
-
-
-def _read_in_pieces(blocks: Iterator[bytes], consume: Callable[[list[Event]], None], skipped: Counter[str]) -> Document:
-    header, rest = _read_header(blocks)
-    buffer = bytearray(2 * _BLOCK + len(rest))  # used again and again: fresh memory costs more than the copy
-    buffer[0] = ord("[")
-    end = _put(buffer, 1, rest)
-    for block in blocks:
-        if end + len(block) > len(buffer):
-            buffer = buffer[:end] + bytes(end + 2 * len(block))
-        end = _put(buffer, end, block)
-        cut = _last_cut(buffer, end)
-        if cut:
-            buffer[cut] = ord("]")  # in place of the comma
-            consume(_events(memoryview(buffer)[: cut + 1], skipped))
-            end = _put(buffer, 1, bytes(memoryview(buffer)[cut + 1 : end]))
-    rest = bytes(memoryview(buffer)[1:end])
-    try:
-        tail = _tolerant(_decode_document, b'{"traceEvents":[' + rest)
-    except msgspec.DecodeError as error:
-        raise _IrregularLayoutError from error
-    for batch in _batches(tail.events or []):
+def _read_in_pieces(pieces: Iterator[Piece], consume: Callable[[list[Event]], None], skipped: Counter[str]) -> Document:
+    header = tail = Document()
+    for kind, text in pieces:
+        if kind == EVENTS:
+            consume(_events(text, skipped))
+        elif kind == HEAD:
+            header = _part(bytes(text) + b"]}")
+        else:
+            tail = _part(b'{"traceEvents":[' + bytes(text))
+    for batch in batches(tail.events or []):
         consume(_events(batch, skipped))
     return Document(
         deviceProperties=header.deviceProperties or tail.deviceProperties,
@@ -206,97 +132,84 @@ def _read_in_pieces(blocks: Iterator[bytes], consume: Callable[[list[Event]], No
     )
 
 
-def _read_header(blocks: Iterator[bytes]) -> tuple[Document, bytes]:
-    """The object up to its events, closed as if it had none, and the text that follows the opening bracket."""
-    text = b""
-    for block in blocks:
-        text += block
-        start = _ARRAY_START.search(text)
-        if start:
-            try:
-                return _tolerant(_decode_document, text[: start.end()] + b"]}"), text[start.end() :]
-            except msgspec.DecodeError as error:
-                raise _IrregularLayoutError from error
-        if len(text) > _MAX_HEADER or text[:64].lstrip()[:1] not in (b"{", b""):
-            break
-    raise _IrregularLayoutError
-
-
-def _put(buffer: bytearray, start: int, text: bytes) -> int:
-    """Copy ``text`` to ``start``; where it ends."""
-    buffer[start : start + len(text)] = text
-    return start + len(text)
-
-
-def _last_cut(text: bytearray, end: int) -> int:
-    """Position before ``end`` of the last comma between two objects, 0 when there is none in reach."""
-    for _ in range(64):
-        end = text.rfind(b"},", 0, end)
-        if end < 0:
-            return 0
-        if text[end + 2 : end + 66].lstrip()[:1] == b"{":
-            return end + 1
-    return 0
+def _part(text: bytes) -> Document:
+    """The object around the events, closed or opened where the text was cut."""
+    try:
+        document: Document = tolerant(_decode_document, text)
+    except msgspec.DecodeError as error:
+        raise IrregularLayoutError from error
+    return document
 
 
 def _events(array: bytes | memoryview, skipped: Counter[str]) -> list[Event]:
     """Decode a JSON array of events; those with a field of the wrong type are left out and counted.
 
     Raises:
-        _IrregularLayoutError: it is not valid JSON.
+        IrregularLayoutError: it is not valid JSON.
+    """
+    events = decode_events(array)
+    sound = [event for event in events if event is not None]
+    if len(sound) < len(events):
+        skipped["a field of the wrong type"] += len(events) - len(sound)
+    return sound
+
+
+def decode_events(array: bytes | memoryview) -> Sequence[Event | None]:
+    """Decode a JSON array of events, ``None`` for those with a field of the wrong type.
+
+    Raises:
+        IrregularLayoutError: it is not valid JSON.
     """
     try:
         try:
             return _decoded(array)
         except msgspec.ValidationError:
-            return _events_one_by_one(array, skipped)
+            return _events_one_by_one(array)
     except msgspec.DecodeError as error:
-        raise _IrregularLayoutError(str(error)) from error
+        raise IrregularLayoutError(str(error)) from error
+
+
+def raw_events(array: bytes | memoryview) -> list[msgspec.Raw]:
+    """The text of each event of a JSON array.
+
+    Raises:
+        IrregularLayoutError: it is not valid JSON.
+    """
+    try:
+        raws: list[msgspec.Raw] = tolerant(_decode_raw_events, array)
+    except msgspec.DecodeError as error:
+        raise IrregularLayoutError(str(error)) from error
+    return raws
 
 
 def _decoded(array: bytes | memoryview) -> list[Event]:
-    events: list[Event] = _tolerant(_decode_events, array)
+    events: list[Event] = tolerant(_decode_events, array)
     # A trace writes all its times alike, so a sample tells whether floats hold their nanoseconds.
     if any(type(event.ts) is float and abs(event.ts) > _EXACT_FLOAT_US for event in events[::64]):
-        events = list(_tolerant(_decode_exact_events, array))
+        events = list(tolerant(_decode_exact_events, array))
     return events
 
 
-def _events_one_by_one(array: bytes | memoryview, skipped: Counter[str]) -> list[Event]:
-    events = []
-    for raw in _tolerant(_decode_raw_events, array):
+def _events_one_by_one(array: bytes | memoryview) -> list[Event | None]:
+    events: list[Event | None] = []
+    for raw in tolerant(_decode_raw_events, array):
         try:
             events.append(_decode_event(raw))
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            skipped["a field of the wrong type"] += 1
+            events.append(None)
     return events
 
 
-def _tolerant(decode: Callable[[bytes | memoryview], Any], text: bytes | memoryview) -> Any:
-    """Decode; failing that, once more without what JSON forbids but traces hold.
-
-    That is NaN, Infinity, broken UTF-8 and escapes of lone surrogates.
-    """
-    try:
-        return decode(text)
-    except msgspec.ValidationError:
-        raise
-    except RecursionError:
-        raise msgspec.DecodeError("nested too deeply") from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        repaired = _NON_FINITE.sub(rb"\1null", bytes(text).decode("utf-8", "replace").encode())
-        return decode(_LONE_SURROGATE.sub(rb"\\ufffd", repaired))
-
-
-def _joined(path: Path, blocks: Iterator[bytes]) -> bytes:
-    """The whole text, unless its first character tells that it is not JSON."""
-    first = next(blocks, b"")
-    if first.lstrip()[:1] not in (b"{", b"["):
-        found = "neither gzip, as its name says, nor JSON" if path.suffix == ".gz" else "not JSON"
-        if first[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            found = "UTF-16, not the UTF-8 of JSON"
-        raise TraceError(f"{path} is {found}; give a Kineto trace (.json or .json.gz)")
-    return first + b"".join(blocks)
+def to_nanoseconds(times_us: Sequence[Any]) -> np.ndarray:
+    """Exact nanoseconds; whole and fractional part are scaled apart, which float64 represents exactly."""
+    types = set(map(type, times_us))
+    if types <= {int}:
+        return np.array(times_us, np.int64) * 1000
+    if not types <= {int, float}:  # decimals
+        return np.array([int(time * 1000) for time in times_us], np.int64)
+    values = np.array(times_us, np.float64)
+    whole = np.floor(values)
+    return whole.astype(np.int64) * 1000 + np.rint((values - whole) * 1000).astype(np.int64)
 
 
 def _read_whole(path: Path, text: bytes, consume: Callable[[list[Event]], None], skipped: Counter[str]) -> Document:
@@ -304,9 +217,9 @@ def _read_whole(path: Path, text: bytes, consume: Callable[[list[Event]], None],
     bare_array = text.lstrip()[:1] == b"["
     try:
         if bare_array:
-            document = Document(events=_tolerant(_decode_raw_events, text))
+            document = Document(events=tolerant(_decode_raw_events, text))
         else:
-            document = _tolerant(_decode_document, text)
+            document = tolerant(_decode_document, text)
     except msgspec.ValidationError as error:
         raise TraceError(f"{path} is JSON but not a Kineto trace: {error}") from None
     except msgspec.DecodeError as error:
@@ -314,15 +227,16 @@ def _read_whole(path: Path, text: bytes, consume: Callable[[list[Event]], None],
         raise TraceError(f"{path} is {what} ({error}); copy or record the trace again") from None
     if document.events is None:
         raise TraceError(f"{path} is JSON but not a Kineto trace: it has no traceEvents")
-    for batch in _batches(document.events):
+    for batch in batches(document.events):
         try:
             consume(_events(batch, skipped))
-        except _IrregularLayoutError as error:
+        except IrregularLayoutError as error:
             raise TraceError(f"{path} is not valid JSON ({error}); copy or record the trace again") from None
     document.events = None
     return document
 
 
-def _batches(raw_events: list[msgspec.Raw], length: int = 4096) -> Iterator[bytes]:
+def batches(raw_events: list[msgspec.Raw], length: int = 4096) -> Iterator[bytes]:
+    """JSON arrays of so many events each."""
     for start in range(0, len(raw_events), length):
         yield b"[" + b",".join(raw_events[start : start + length]) + b"]"

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import TraceError
-from .kineto import Args, Document, Event, read_events
+from .kineto import Args, Document, Event, read_events, to_nanoseconds
 
 #: Kinds of host events. Where several start and end together, the lower kind encloses the higher.
 ANNOTATION, MODULE, OP, LAUNCH = range(4)
@@ -35,6 +35,11 @@ _HOST_KINDS = {
 _DEVICE_KINDS = {
     "kernel": 0, "concurrent_kernel": 0, "gpu_memcpy": 1, "memcpy": 1, "gpu_memset": 2, "memset": 2,
 }  # fmt: skip
+#: Categories of events that can be rows of the kernel table, in small letters, and the kind of the row.
+KERNEL_KINDS = {
+    **{category: DEVICE_KINDS[kind] for category, kind in _DEVICE_KINDS.items()},
+    **{category: "op" for category, kind in _HOST_KINDS.items() if kind == OP},
+}
 #: Kind of events that are dropped, and offset of the device kinds.
 _DROPPED, _DEVICE = -1, 100
 _ALL_KINDS = (_DROPPED, ANNOTATION, MODULE, OP, LAUNCH, _DEVICE, _DEVICE + 1, _DEVICE + 2)
@@ -109,6 +114,7 @@ class Trace:
     signatures: Sequence[Signature]  # the first is empty: nothing recorded
     device_properties: Sequence[dict[str, Any]]
     distributed: dict[str, Any]
+    start_ns: int  # of the first event kept, in the time of the file
     resolution_ns: int  # 1, or 1000 where the profiler wrote whole microseconds
     uncompressed_bytes: int
     warnings: tuple[str, ...]
@@ -142,7 +148,7 @@ def read_trace(path: str | Path, *, max_bytes: int | None = None) -> Trace:
     return collectors[-1].trace(path, document, skipped, size)
 
 
-def _cut(name: str) -> str:
+def cut_name(name: str) -> str:
     """A name of sensible length; C++ templates stay whole."""
     return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
 
@@ -235,16 +241,8 @@ class _Collector:
         return np.array(ids, np.int32)
 
     def _nanoseconds(self, times_us: list[Any]) -> np.ndarray:
-        """Exact nanoseconds; whole and fractional part are scaled apart, which float64 represents exactly."""
-        types = set(map(type, times_us))
-        if types <= {int}:
-            return np.array(times_us, np.int64) * 1000
-        self._whole_microseconds = False
-        if not types <= {int, float}:  # decimals
-            return np.array([int(time * 1000) for time in times_us], np.int64)
-        values = np.array(times_us, np.float64)
-        whole = np.floor(values)
-        return whole.astype(np.int64) * 1000 + np.rint((values - whole) * 1000).astype(np.int64)
+        self._whole_microseconds &= set(map(type, times_us)) <= {int}
+        return to_nanoseconds(times_us)
 
     def trace(self, path: Path, document: Document, skipped: Counter[str], size: int) -> Trace:
         """Everything collected, sorted.
@@ -265,11 +263,12 @@ class _Collector:
             path=path,
             host=_take(host, np.lexsort((host.kind, -host.dur_ns, host.start_ns, host.thread))),
             device=_take(device, np.argsort(device.start_ns, kind="stable")),
-            names=[_cut(name) for name in self._names],
+            names=[cut_name(name) for name in self._names],
             threads=list(self._threads),
             signatures=[Signature(*key.split(_SEPARATOR, 3)) for key in self._signatures],
             device_properties=_dictionaries(document.deviceProperties),
             distributed=document.distributedInfo if isinstance(document.distributedInfo, dict) else {},
+            start_ns=start_ns,
             resolution_ns=1000 if self._whole_microseconds else 1,
             uncompressed_bytes=size,
             warnings=tuple(

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeroof.errors import TraceError
-from edgeroof.profiler.traces import kineto
+from edgeroof.profiler.traces import pieces
 from edgeroof.profiler.traces.attribution import attribute
 from edgeroof.profiler.traces.trace import LAUNCH, OP, read_trace
 
@@ -65,7 +65,7 @@ def test_nanoseconds_survive(tmp_path: Path, start: str, expected_ns: int) -> No
 
 @pytest.mark.parametrize("layout", [None, 2, 0])
 def test_every_layout_of_the_json_gives_the_same(tmp_path: Path, layout: int | None, monkeypatch: Any) -> None:
-    monkeypatch.setattr(kineto, "_BLOCK", 512)  # so that the small trace has many blocks
+    monkeypatch.setattr(pieces, "_BLOCK", 512)  # so that the small trace has many blocks
     builder = training_step()
     path = write(tmp_path, json.dumps(builder.document(), indent=layout).encode())
     trace = read_trace(path)
@@ -84,7 +84,7 @@ def test_a_cut_inside_an_event_or_a_string_is_noticed(tmp_path: Path, monkeypatc
         builder.events[-1]["args"]["nested"] = [{"a": 1}, {"b": [{}, {}]}] * 10
     expected = read_trace(builder.write(tmp_path))
     for block in (64, 100, 257, 1000):
-        monkeypatch.setattr(kineto, "_BLOCK", block)
+        monkeypatch.setattr(pieces, "_BLOCK", block)
         trace = read_trace(builder.write(tmp_path))
         assert trace.host.start_ns.tolist() == expected.host.start_ns.tolist()
         assert len(trace.host) == 50
