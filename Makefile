@@ -119,7 +119,7 @@ lint: $(VENV)/.dev-ready ## ruff (style, docstrings, formatting) and mypy
 	@$(BIN)/ruff format --check .
 	@mkdir -p .mypy_cache/packages && ln -sfn "$(CURDIR)" .mypy_cache/packages/edgeroof
 	@MYPYPATH=.mypy_cache/packages $(BIN)/mypy -p edgeroof.profiler -p edgeroof.workloads -p edgeroof.reports \
-	  -p edgeroof.kernels -m edgeroof.api -m edgeroof.cli -m edgeroof.compare -m edgeroof.sweep
+	  -p edgeroof.kernels -p edgeroof.paper -m edgeroof.api -m edgeroof.cli -m edgeroof.compare -m edgeroof.sweep
 
 format: $(VENV)/.dev-ready ## format the code
 	@$(BIN)/ruff format .

@@ -92,6 +92,7 @@ def _point(summary: Mapping[str, Any]) -> Data:
         "mfu": metrics["mfu"]["value"],
         "denominator": metrics["mfu"].get("denominator"),
         "model_flops": metrics["mfu"].get("model_flops"),
+        "parameters": summary["workload"].get("parameters"),
         "matrix_peak_gflops": _matrix_peak(summary["device"]),
         "tokens_per_s": tokens,
         "tokens_per_s_per_w": _per_watt(summary, tokens * step["value"] * 1e-3),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,10 @@ def _is_run(place: Path) -> bool:
     return (place / "run.json").is_file()
 
 
+def _are_runs(places: Sequence[Path]) -> bool:
+    return all(map(_is_run, places))
+
+
 def _project_on(
     plan: Plan, places: dict[str, Path], config: dict[str, Any], *, every_mode: bool = False
 ) -> Callable[[Inner], None]:
@@ -93,7 +98,7 @@ def _scaling(plan: Plan, folder: Path) -> list[Part]:
                 parts.append(
                     Part(
                         f"scaling-{model}-{precision}-{batch}", "scaling", f"{model}, {precision}, batch {batch}",
-                        _DRY_S.get(model, 6.0), lambda p=places: all(map(_is_run, p.values())),
+                        _DRY_S.get(model, 6.0), functools.partial(_are_runs, tuple(places.values())),
                         _project_on(plan, places, config),
                     )
                 )  # fmt: skip
@@ -118,7 +123,7 @@ def _breakdown(plan: Plan, folder: Path) -> Part:
         fl.write_files(timers.parent, {timers.name: json.dumps(said) + "\n"})
 
     def done() -> bool:
-        return timers.is_file() and all(map(_is_run, places.values()))
+        return timers.is_file() and _are_runs(list(places.values()))
 
     return Part("breakdown", "breakdown", "breakdown of a step", 14.0, done, run)
 
@@ -159,7 +164,7 @@ def _adapters(plan: Plan, folder: Path) -> list[Part]:
         parts.append(
             Part(
                 f"adapters-{model}", "links", f"{model} with adapters", _DRY_S.get(model, 6.0),
-                lambda p=places: all(map(_is_run, p.values())), _project_on(plan, places, config),
+                functools.partial(_are_runs, tuple(places.values())), _project_on(plan, places, config),
             )
         )  # fmt: skip
     return parts
@@ -213,7 +218,7 @@ def _optimizers(plan: Plan, folder: Path) -> list[Part]:
             Part(
                 f"optimizer-{name}", "optimizer", f"a step with {name}",
                 _DRY_S.get(str(plan.breakdown.get("model")), 6.0),
-                lambda p=places: all(map(_is_run, p.values())),
+                functools.partial(_are_runs, tuple(places.values())),
                 _project_on(plan, places, {**plan.breakdown, "optimizer": name}),
             )
         )  # fmt: skip

@@ -31,7 +31,7 @@ from .text import UNKNOWN, clean, number
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#])")
 _SLUG = re.compile(r"[^a-z0-9]+")
 #: Longest name of a figure's file, without its ending.
-_LONGEST_NAME = 56
+_LONGEST_NAME = 72
 
 
 @dataclass

@@ -26,7 +26,7 @@ _INK = {
     "phase": ("#aab4bf", "#4a535d"), "low": ("#b2182b", "#d6604d"), "high": ("#2166ac", "#4393c3"),
 }  # fmt: skip
 _SERIES = 6
-_CHARACTER = 6.6  # width of one at 12 px, on average
+_CHARACTER = 7.0  # width of one at 12 px, on average and a little more
 _ROW = 30
 
 
@@ -97,7 +97,7 @@ def _style() -> str:
 def _head(caption: str, mark: str) -> str:
     lines = _wrapped(caption)
     drawn = "".join(_text(18, 26 + 18 * place, line, "ink caption") for place, line in enumerate(lines))
-    tag = "tag measured" if mark == "measured here" or mark == "measured" else "tag mark"
+    tag = "tag measured" if mark.startswith("measured") else "tag mark"
     return drawn + _text(18, 26 + 18 * len(lines), mark.upper(), tag)
 
 
