@@ -48,9 +48,7 @@ def run(
         UsageError: an unknown topic.
         EdgeroofError: a part failed; those before it are kept.
     """
-    unknown = [name for name in only if name not in TOPICS]
-    if unknown:
-        raise UsageError(f"unknown experiment {', '.join(unknown)}; there are {', '.join(TOPICS)}")
+    check_topics(only)
     folder = Path(path).absolute()
     keep_plan(plan, folder)
     needed = _with_needs(only)
@@ -58,6 +56,17 @@ def run(
     data = collect(plan, folder, command)
     fl.write_files(folder, {RESULT_FILE: json.dumps(data, allow_nan=False) + "\n"})
     return data, write_documents(data, Path(documents) if documents else folder)
+
+
+def check_topics(only: Sequence[str]) -> None:
+    """Check names of topics before anything slow starts.
+
+    Raises:
+        UsageError: one is unknown.
+    """
+    unknown = [name for name in only if name not in TOPICS]
+    if unknown:
+        raise UsageError(f"unknown experiment {', '.join(unknown)}; there are {', '.join(TOPICS)}")
 
 
 def _with_needs(only: Sequence[str]) -> set[str]:

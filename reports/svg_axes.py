@@ -55,15 +55,17 @@ def log_axis(values: Sequence[float | None], start: float, end: float) -> Axis:
         end: coordinate of the largest.
     """
     finite = [value for value in values if value is not None and known(value) and value > 0] or [1.0, 10.0]
-    low = math.floor(math.log10(min(finite)) * 3 + 1e-9) / 3
-    high = max(math.ceil(math.log10(max(finite)) * 3 - 1e-9) / 3, low + 1 / 3)
+    powers = range(math.floor(math.log10(min(finite))), math.ceil(math.log10(max(finite))) + 2)
+    ticks = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    first = max(tick for tick in ticks if tick <= min(finite) * (1 + 1e-9))
+    last = min(tick for tick in ticks if tick >= max(finite) * (1 - 1e-9) and tick > first)
+    low, high = math.log10(first), math.log10(last)
 
     def place(value: float) -> float:
-        return start + (math.log10(max(value, 10.0**low)) - low) / (high - low) * (end - start)
+        return start + (math.log10(max(value, first)) - low) / (high - low) * (end - start)
 
-    factors = (1,) if high - low > _WIDE else (1, 2, 5)
-    candidates = (f * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for f in factors)
-    return Axis(place, tuple(tick for tick in candidates if low - 1e-9 <= math.log10(tick) <= high + 1e-9))
+    inside = [tick for tick in ticks if first <= tick <= last]
+    return Axis(place, tuple(inside if high - low <= _WIDE else [10.0**p for p in powers if first <= 10.0**p <= last]))
 
 
 def tick_text(value: float) -> str:
