@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +13,8 @@ from rich.console import Console
 from .cli_compare import time_left
 from .progress import calibration_progress, count_progress
 
-#: Sections of the document that the terminal shows: what stands behind a number, and the claims.
-SHOWN = 2
+#: How titles of the sections begin that the terminal shows; the rest is for reading.
+CLAIMS = ("The paper's claims", "Claim: ")
 #: Topics that measure on this machine, whose roofs they are held against.
 MEASURING = {"breakdown", "optimizer"}
 
@@ -53,18 +52,13 @@ def paper(
             only=topics,
             documents=documents,
             on_progress=lambda what, done, total, left: on_progress(what + time_left(left), done, total),
-            command=_command(quick, only),
+            command="edgeroof paper --quick" if quick else "edgeroof paper",  # folders are one machine's own
         )
     if as_json:
         typer.echo(json.dumps(data))
         return
     from .reports import document_terminal
 
-    shown = dataclasses.replace(document, sections=document.sections[:SHOWN])
-    document_terminal.render(shown, Console())
+    claims = tuple(section for section in document.sections if section.title.startswith(CLAIMS))
+    document_terminal.render(dataclasses.replace(document, sections=claims), Console())
     typer.echo(f"written: {(documents or folder) / 'paper.md'}")
-
-
-def _command(quick: bool, only: str | None) -> str:
-    """The command without folders, which are one machine's own."""
-    return shlex.join(["edgeroof", "paper", *(["--quick"] if quick else []), *(["--only", only] if only else [])])

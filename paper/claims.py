@@ -110,9 +110,9 @@ def low_mfu(data: Data) -> Verdict:
             intervals = [mfu_interval(row, peak) for row in known]
             cases.append(_side([(low, high) for _, low, high in intervals], LOW_MFU))
             least, most = min(value for value, _, _ in intervals), max(value for value, _, _ in intervals)
-            told.append(f"{precision} {name}: {percent(least)} to {percent(most)}")
+            told.append(f"{precision} {name}: {percent(least)} to {percent(most)} ({_together(cases[-1:])})")
     return Verdict(
-        "On an Orin, MFU stays below 10 %.",
+        "On an Orin, MFU stays below 10 %",
         _together(cases),
         _why(told, "The paper states neither precision nor denominator, and they decide."),
         f"In every precision and against every denominator: agrees if all intervals lie below {percent(LOW_MFU)}, "
@@ -145,10 +145,10 @@ def memory_to_blame(data: Data) -> Verdict:
         cases.append(_all_or_none(holds))
         told.append(
             f"{precision}: memory holds most at {sum(holds)} of {len(holds)} points, {percent(min(shares))} to "
-            f"{percent(max(shares))} of kernel time"
+            f"{percent(max(shares))} of kernel time ({_together(cases[-1:])})"
         )
     return Verdict(
-        "Memory bandwidth is to blame for the low MFU on an Orin.",
+        "Memory bandwidth is to blame for the low MFU on an Orin",
         _together(cases),
         _why(told),
         "In every precision: agrees if memory holds more kernel time than any other bound at all points that fit, "
@@ -189,18 +189,20 @@ def _optimizer_share(row: Data) -> float:
 
 def optimizer_share(data: Data) -> Verdict:
     """The optimizer's step takes a much larger share on the edge device."""
-    shares = optimizer_shares(data)
     by_precision: dict[str, list[dict[str, Any]]] = {}
-    for entry in shares:
+    for entry in optimizer_shares(data):
         by_precision.setdefault(entry["precision"], []).append(entry)
-    told = [
-        f"{precision}: {_range([e['edge'] for e in own])} on the edge against {_range([e['centre'] for e in own])}, "
-        f"{number(min(e['ratio'] for e in own))} to {number(max(e['ratio'] for e in own))} times as much"
-        for precision, own in by_precision.items()
-    ]
+    cases, told = [], []
+    for precision, own in by_precision.items():
+        ratios = [entry["ratio"] for entry in own]
+        cases.append(_all_or_none([ratio >= MUCH_LARGER for ratio in ratios]))
+        told.append(
+            f"{precision}: {_range([e['edge'] for e in own])} against {_range([e['centre'] for e in own])}, "
+            f"{number(min(ratios))} to {number(max(ratios))} times as much ({_together(cases[-1:])})"
+        )
     return Verdict(
-        "opt.step() takes a far larger share of a step on an Orin than on an A100.",
-        _together([_all_or_none([e["ratio"] >= MUCH_LARGER for e in own]) for own in by_precision.values()]),
+        "opt.step() takes a far larger share of a step on an Orin than on an A100",
+        _together(cases),
         _why(told, _timers(data)),
         f"Device-true shares, same model, precision and batch on both: agrees if at least {number(MUCH_LARGER)} times "
         "as large at all points that fit on both, disagrees if at none. The projected values decide, for their errors "
@@ -238,10 +240,12 @@ def lte_pointless(data: Data) -> Verdict:
         cases.append(_side([(_end(row, "granularity_low"), _end(row, "granularity_high")) for row in rows], border))
         values = [row["granularity"] for row in rows]
         near = sum(value < NEAR_ZERO for value in values)
-        range_text = f"{number(min(values))} to {number(max(values))}"
-        told.append(f"{device}: G {range_text}, below {number(NEAR_ZERO)} for {near} of {len(values)} models")
+        told.append(
+            f"{device}: G {number(min(values))} to {number(max(values))}, below {number(NEAR_ZERO)} for {near} of "
+            f"{len(values)} models ({_together(cases[-1:])})"
+        )
     return Verdict(
-        "Over LTE, federating full weights is pointless: G is near zero.",
+        "Over LTE, federating full weights is pointless: G is near zero",
         _together(cases),
         _why(told, "The paper's LTE rates are not known; the link here has public ones." if told else ""),
         f"On every device: agrees if the upper end of G stays below {number(border)} for all models that fit, where "
@@ -280,7 +284,7 @@ def energy_follows_mfu(data: Data) -> Verdict:
     follows = follows_order(metered)
     told = [f"{len(metered)} points with metered power on this machine, {LEAST_METERED} are needed"]
     return Verdict(
-        "Energy efficiency (tokens/s/W) follows MFU.",
+        "Energy efficiency (tokens/s/W) follows MFU",
         _together([follows]),
         _why(
             told,

@@ -40,10 +40,11 @@ def paper_document(data: Data) -> Document:
         name="paper",
         title=TITLE,
         kind="mixed",
-        headlines=(f"Of {len(verdicts)} claims: {tally}.", *(f"{v.verdict}: {v.claim}" for v in verdicts)),
+        headlines=(f"Of {len(verdicts)} claims of the paper: {tally}.",),
         sections=(
             Section("What stands behind a number", (Paragraph(_ABOUT), Facts(_KINDS))),
             _claims(verdicts),
+            *map(_reasons, verdicts),
             scaling_section(data),
             links_section(data),
             breakdown_section(data),
@@ -58,14 +59,18 @@ def paper_document(data: Data) -> Document:
 def _claims(verdicts: list[Verdict]) -> Section:
     rows = tuple((verdict.claim, verdict.verdict, verdict.basis) for verdict in verdicts)
     table = Table("Claims of the paper beside what is found here", ("the paper", "here", "from"), rows, mark="by row")
-    reasons = tuple(block for verdict in verdicts for block in _reasons(verdict))
-    return Section("The paper's claims", (table, *reasons), lead="agrees, disagrees or can't be said, by stated rules")
+    return Section("The paper's claims", (table,), lead="agrees, disagrees or can't be said, by stated rules")
 
 
-def _reasons(verdict: Verdict) -> tuple[Paragraph, ...]:
-    return (
-        Paragraph(f"{verdict.claim} {verdict.verdict.capitalize()}. {verdict.why}"),
-        Paragraph(f"The rule: {verdict.rule} Only a board can tell {verdict.board}.", "quiet"),
+def _reasons(verdict: Verdict) -> Section:
+    return Section(
+        f"Claim: {verdict.claim}",
+        (
+            Paragraph(verdict.why),
+            Paragraph(f"The rule: {verdict.rule}", "quiet"),
+            Paragraph(f"Only a board can tell {verdict.board}.", "quiet"),
+        ),
+        lead=f"{verdict.verdict}; {verdict.basis}",
     )
 
 

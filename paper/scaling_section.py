@@ -8,7 +8,7 @@ from typing import Any
 
 from ..reports.document import Block, Line, Lines, Paragraph, Point, Section, Table
 from ..reports.projection import interval_text
-from ..reports.text import UNKNOWN, binary_bytes, known, number, percent
+from ..reports.text import UNKNOWN, binary_bytes, count, known, number, percent
 from .claims import mfu_interval, usable
 from .marks import PROJECTED
 
@@ -33,7 +33,11 @@ def scaling_section(data: Mapping[str, Any]) -> Section:
     blocks: list[Block] = [Paragraph(line) for line in _answers(rows, plan)]
     blocks += [figure for precision in plan["precisions"] for figure in _mfu_figures(rows, plan, precision)]
     blocks += [figure for precision in plan["precisions"] for figure in _energy_figures(rows, plan, precision)]
-    blocks += [_memory_table(rows, plan), *(_step_table(rows, plan, precision) for precision in plan["precisions"])]
+    blocks += [
+        _energy_table(rows, plan),
+        _memory_table(rows, plan),
+        *(_step_table(rows, plan, precision) for precision in plan["precisions"]),
+    ]
     blocks += [Paragraph(note, "quiet") for note in _NOTES]
     lengths = f"{plan['source_length']}/{plan['target_length']} tokens, AdamW as torch chooses it, attention by sdpa"
     return Section("1. MFU and energy over batch sizes", tuple(blocks), lead=f"projected by dry runs: {lengths}")
@@ -89,7 +93,7 @@ def _energy_figures(rows: Sequence[Row], plan: Mapping[str, Any], precision: str
 
     caption = "Energy efficiency over batch sizes"
     for device in (plan["edge"], plan["centre"]):
-        yield from _figure(rows, device, precision, caption, "tokens/s/W", point, y_log=True)
+        yield from _figure(rows, device, precision, caption, "tokens/s/W, a range", point, y_log=True)
 
 
 def _figure(
@@ -136,6 +140,20 @@ def _step_table(rows: Sequence[Row], plan: Mapping[str, Any], precision: str) ->
     return _by_batch(rows, plan, [precision], f"Step time in {precision} with 90 % intervals, where it fits", cell)
 
 
+def _energy_table(rows: Sequence[Row], plan: Mapping[str, Any]) -> Table:
+    def cell(row: Row | None) -> str:
+        found = row and usable(row) and row["tokens_per_s_per_w"]
+        if not found:
+            return UNKNOWN
+        return (
+            f"{number(found['low'])} or more"
+            if found["high"] is None
+            else f"{number(found['low'])} to {number(found['high'])}"
+        )
+
+    return _by_batch(rows, plan, plan["precisions"], "Tokens/s/W, as ranges of what power may be, where it fits", cell)
+
+
 def _by_batch(
     rows: Sequence[Row],
     plan: Mapping[str, Any],
@@ -151,5 +169,5 @@ def _by_batch(
         for precision in precisions
         for model in plan["models"]
     )
-    heads = ("device", "precision", "model", *(f"#batch {number(batch)}" for batch in plan["batch_sizes"]))
+    heads = ("device", "precision", "model", *(f"#batch {count(batch)}" for batch in plan["batch_sizes"]))
     return Table(caption, heads, body, mark=PROJECTED)

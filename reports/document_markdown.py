@@ -147,11 +147,16 @@ _Numbers = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 def _line_numbers(figure: Lines) -> _Numbers:
     rows = [
-        (line.name, line.kind, number(point.x), number(point.y), _interval(point))
+        (line.name, line.kind, _plain(point.x), number(point.y), _interval(point))
         for line in figure.lines
         for point in line.points
     ]
     return ("line", "kind", f"#{figure.x_title}", f"#{figure.y_title}", "#interval"), rows
+
+
+def _plain(value: float) -> str:
+    """A place on an axis: a whole number as it is."""
+    return f"{value:,.0f}" if float(value).is_integer() else number(value)
 
 
 def _interval(point: Point) -> str:

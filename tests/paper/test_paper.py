@@ -96,8 +96,8 @@ def test_documents_follow_the_data(tmp_path: Path) -> None:
     assert not (tmp_path / "paper" / "old.svg").exists()
     text = (tmp_path / "paper.md").read_text()
     assert "3.73 GiB, too large" in text
-    assert "agrees: Over LTE" in text
-    assert document.headlines[0].startswith("Of 5 claims: ")
+    assert "G is near zero | agrees |" in text
+    assert document.headlines[0].startswith("Of 5 claims of the paper: ")
     figure = (tmp_path / "paper" / "paper-mfu-over-batch-sizes-orin-fp32.svg").read_text()
     assert "FLAN-T5 base: 30.0 (24.0 to 37.5) at 8" in figure
 
