@@ -31,13 +31,16 @@ LORA ?= 8
 RUN ?=
 NODES ?=
 ARCH ?= sm_87
+QUICK ?=
+ONLY ?=
+DOCUMENTS ?= $(if $(filter-out 0,$(QUICK)),,$(if $(OUT),,docs))
 ARGS ?=
 
 # option NAME: "--name VALUE" when the variable is set
 option = $(if $($(1)),$(2) $($(1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup profile analyze ab compare sweep kernels gpu-evidence fl fl-profile devices calibrate doctor test test-all lint format benchmarks clean
+.PHONY: help setup profile analyze ab compare sweep paper kernels gpu-evidence fl fl-profile devices calibrate doctor test test-all lint format benchmarks clean
 
 help: ## list the targets
 	@echo "edgeroof: what holds a training step back, kernel by kernel"
@@ -81,6 +84,10 @@ sweep: $(VENV)/.run-ready ## a step over ranges of its settings; again to go on 
 	  $(call option,ATTENTION,--attention) $(call option,MODES,--power-mode) $(call option,STEPS,--steps) \
 	  $(call option,OUT,--out) $(ARGS)
 
+paper: $(VENV)/.run-ready ## the paper's experiments, docs/paper.md and its figures; again to go on (QUICK=1 for a tiny model, ONLY DOCUMENTS OUT)
+	@$(BIN)/edgeroof paper $(if $(filter-out 0,$(QUICK)),--quick) $(call option,ONLY,--only) \
+	  $(call option,DOCUMENTS,--documents) $(call option,OUT,--out) $(ARGS)
+
 kernels: $(VENV)/.dev-ready ## compile edgeroof's kernels for GPUs that are not here: registers, spills, widths (ARCH)
 	@$(BIN)/edgeroof kernels --arch $(ARCH) $(ARGS)
 
@@ -119,7 +126,7 @@ lint: $(VENV)/.dev-ready ## ruff (style, docstrings, formatting) and mypy
 	@$(BIN)/ruff format --check .
 	@mkdir -p .mypy_cache/packages && ln -sfn "$(CURDIR)" .mypy_cache/packages/edgeroof
 	@MYPYPATH=.mypy_cache/packages $(BIN)/mypy -p edgeroof.profiler -p edgeroof.workloads -p edgeroof.reports \
-	  -p edgeroof.kernels -m edgeroof.api -m edgeroof.cli -m edgeroof.compare -m edgeroof.sweep
+	  -p edgeroof.kernels -p edgeroof.paper -m edgeroof.api -m edgeroof.cli -m edgeroof.compare -m edgeroof.sweep
 
 format: $(VENV)/.dev-ready ## format the code
 	@$(BIN)/ruff format .

@@ -17,7 +17,7 @@ import click
 import typer
 from rich.console import Console
 
-from . import __version__, api, cli_compare, cli_federated, cli_kernels, cli_project, project
+from . import __version__, api, cli_compare, cli_federated, cli_kernels, cli_paper, cli_project, project
 from .cli_kernels import result_folder
 from .errors import EdgeroofError, UsageError
 from .progress import calibration_progress, count_progress, step_progress
@@ -226,6 +226,7 @@ app.command(epilog="Example: edgeroof kernels --arch sm_87")(cli_kernels.kernels
 app.command("project", epilog="Example: edgeroof project --devices orin,a100 --model base --batch-size 8,16,32")(
     cli_project.project_command
 )
+app.command(epilog="Example: edgeroof paper --only scaling,links")(cli_paper.paper)
 app.add_typer(cli_federated.app, name="fl")
 
 

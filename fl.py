@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .workloads.federated.config import FederatedConfig
     from .workloads.federated.flower.deployment import FlowerOptions
     from .workloads.federated.granularity_cases import Wanted
+    from .workloads.federated.granularity_table import Case
     from .workloads.federated.rounds import Progress
     from .workloads.federated.training import ClientTrainer
 
@@ -299,6 +300,7 @@ def compare_links(
     down_codec: str | None = None,
     radio_w: float | None = None,
     emulated: bool = False,
+    cases: Sequence[Case] | None = None,
     out: str | Path | None = None,
     on_progress: Progress = lambda what, done, total: None,
     command: str = "",
@@ -312,6 +314,7 @@ def compare_links(
         down_codec: codec of the server's weights; by default they travel in fp32, as in :func:`run`.
         radio_w: power while a link is busy, in W, in place of :mod:`~.workloads.federated.radios`.
         emulated: also send messages of these sizes over emulated links; needs root.
+        cases: clients whose times are known already, in place of those that ``wanted`` leads to.
         out: folder for result and report; without it nothing is kept.
         on_progress: told what is being done.
         command: how to make the result again.
@@ -338,7 +341,7 @@ def compare_links(
     if emulated:
         check_allowed()
     on_progress("time of a step", 0, 1)
-    cases = build_cases(wanted)
+    cases = build_cases(wanted) if cases is None else cases
     variants = list(dict.fromkeys((case.model, case.lora_rank) for case in cases))
     traffic = measure_traffic(variants, coders, down=down, on_progress=on_progress)
     result = {

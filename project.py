@@ -7,6 +7,7 @@ run = edgeroof.project.carry(edgeroof.load("runs/base-a100"), "orin")
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import itertools
 import json
@@ -221,6 +222,64 @@ def _row(run: Run, device: Device) -> dict[str, Any]:
     }
 
 
+def dry_runs(devices: Sequence[str | Device], **config: Any) -> list[tuple[Device, DryStep]]:
+    """Dry runs of one client's step for several devices; those that dispatch the same ops share one.
+
+    Args:
+        devices: names, paths of device files, or devices.
+        **config: fields of :class:`~edgeroof.workloads.client_config.ClientConfig`.
+
+    Returns:
+        Each device with its dry run, in their order, for :func:`on_device` and :func:`host_timer`.
+
+    Raises:
+        EdgeroofError: what went wrong and what to do.
+    """
+    from .workloads.client_config import ClientConfig
+    from .workloads.dry import dry_step
+
+    made: dict[Any, DryStep] = {}
+    found = []
+    for device in devices:
+        target = _device(device, None, None, None)
+        capability = target.compute_capability
+        stream = (target.kind, (capability or (8, 0)) >= (8, 0))  # from 8.0 on there is flash attention
+        if stream not in made:
+            settings = ClientConfig(device=target.kind, **config)
+            made[stream] = dry_step(settings, target_kind=target.kind, compute_capability=capability)
+        found.append((target, dataclasses.replace(made[stream], compute_capability=capability)))
+    return found
+
+
+def on_device(dry: DryStep, device: Device, *, every_mode: bool = False, command: str = "") -> Run:
+    """Project a dry run that was made already, without looking for the largest batch.
+
+    Args:
+        dry: from :func:`dry_runs`.
+        device: where it would run.
+        every_mode: in all power modes of the device, not in its own alone.
+        command: how to make the run again.
+    """
+    own = [device] if device.power_mode in device.power_modes else []
+    return _project(dry, device, _memory(dry, device), _modes(device, device) if every_mode else own, command)
+
+
+def host_timer(dry: DryStep, device: Device) -> dict[str, float]:
+    """What a timer on the host that never waits for the device would say of each phase, in ms; simulated.
+
+    Args:
+        dry: from :func:`dry_runs`.
+        device: a GPU.
+    """
+    from .profiler.projected import is_kernel, price_all
+    from .profiler.projection import host_phases, host_us_of
+
+    costs = price_all(dry.records, tf32=dry.tf32)
+    priced = [(record, cost) for record, cost in zip(dry.records, costs) if is_kernel(record)]
+    durations = [kernel.us for kernel in _times(device, priced, dry).kernels]
+    return {name: us * 1e-3 for name, us in host_phases(priced, durations, host_us_of(device)).items()}
+
+
 def save_comparison(result: Mapping[str, Any], folder: Path) -> None:
     """Write ``comparison.json`` and ``report.html`` into a folder.
 
@@ -391,4 +450,14 @@ def is_elsewhere(name: str) -> bool:
     return not (named.kind == found.kind == "cuda" and found.spec is None)  # a description of the GPU that is here
 
 
-__all__ = ["carry", "client_step", "compare", "is_elsewhere", "model_pass", "save_comparison"]
+__all__ = [
+    "carry",
+    "client_step",
+    "compare",
+    "dry_runs",
+    "host_timer",
+    "is_elsewhere",
+    "model_pass",
+    "on_device",
+    "save_comparison",
+]

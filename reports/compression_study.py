@@ -90,8 +90,14 @@ def _learning(result: Mapping[str, Any]) -> Section:
                 "loss",
                 lines,
                 x_log=True,
+                mark="measured here",
             ),
-            Table("What codecs cost and what is learned; bytes to the target count both directions", heads, rows),
+            Table(
+                "What codecs cost and what is learned; bytes to the target count both directions",
+                heads,
+                rows,
+                mark="measured here",
+            ),
             Paragraph(confidence_note(result["codecs"][0]["intervals"]["loss"]), "quiet"),
         ),
         lead="measured: every codec ran whole federations",
@@ -110,6 +116,7 @@ def _granularity(result: Mapping[str, Any]) -> Section:
                 tuple(link["name"] for link in links),
                 tuple(tuple(_shade(value) for value in row) for row in values),
                 tuple(tuple(number(value) for value in row) for row in values),
+                mark="measured here, transfers by model",
             ),
             Paragraph("Weights travel down in fp32, whatever the codec: that bounds what one can gain.", "quiet"),
         ),
@@ -141,7 +148,12 @@ def _links(result: Mapping[str, Any]) -> list[Section]:
             )
         heads = ("codec", "#time to target", "#to the first", "#energy to target", "#to the first ")
         blocks = (
-            Table(f"To the target loss over {link['name']}: transfers and radio by model", heads, tuple(rows)),
+            Table(
+                f"To the target loss over {link['name']}: transfers and radio by model",
+                heads,
+                tuple(rows),
+                mark="measured here, transfers by model",
+            ),
             Paragraph(_energy_note(result, link), "quiet"),
         )
         sections.append(Section(f"Over {link['name']}", blocks, lead=link["title"]))

@@ -43,11 +43,13 @@ class Table:
         caption: what it shows.
         heads: titles of the columns; ``#`` in front marks a column of numbers.
         rows: texts, one for each column.
+        mark: where its numbers come from, in a few words; see :func:`origin`.
     """
 
     caption: str
     heads: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,14 @@ class Bars:
         bars: from top to bottom.
         unit: of the values, for the description of parts.
         legend: styles and names of parts, where labels within the bars are not enough.
+        mark: as of a :class:`Table`.
     """
 
     caption: str
     bars: tuple[Bar, ...]
     unit: str = ""
     legend: tuple[tuple[str, str], ...] = ()
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ class Lines:
         x_log: logarithmic x axis.
         y_log: logarithmic y axis.
         joined: whether points are joined; a scatter otherwise.
+        mark: as of a :class:`Table`.
     """
 
     caption: str
@@ -130,6 +135,7 @@ class Lines:
     x_log: bool = False
     y_log: bool = False
     joined: bool = True
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,7 @@ class Heatmap:
         columns: names of the columns.
         shades: one number from 0 to 1 per cell, row by row; ``None`` where there is none.
         texts: what each cell says.
+        mark: as of a :class:`Table`.
     """
 
     caption: str
@@ -149,9 +156,21 @@ class Heatmap:
     columns: tuple[str, ...]
     shades: tuple[tuple[float | None, ...], ...]
     texts: tuple[tuple[str, ...], ...]
+    mark: str = ""
 
 
-Block = Paragraph | Facts | Table | Bars | Lines | Heatmap
+Figure = Bars | Lines | Heatmap
+Block = Paragraph | Facts | Table | Figure
+
+
+def origin(block: Table | Figure, document_kind: Kind) -> str:
+    """Where the numbers of a table or figure come from: its own mark, else what all of the report says."""
+    return block.mark or document_kind
+
+
+def caption(block: Table | Figure) -> str:
+    """What a table or figure shows, after the mark that sets it apart from the rest of the report."""
+    return f"[{block.mark}] {block.caption}" if block.mark else block.caption
 
 
 @dataclass(frozen=True)

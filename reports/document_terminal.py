@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.text import Text
 
-from .document import KIND_NOTES, Bars, Block, Document, Facts, Heatmap, Lines, Paragraph, Section, Table
+from .document import KIND_NOTES, Bars, Block, Document, Facts, Heatmap, Lines, Paragraph, Section, Table, caption
 from .rich_parts import BOUND_STYLES, ascii_only, facts, heading, plain_table
 from .text import clean, known, number
 
@@ -85,7 +85,7 @@ def _table(block: Table, console: Console) -> RenderableType:
         table.add_row(*(Text(clean(cell)) for cell in row))
     if ascii_only(console):
         table.safe_box = True
-    return Group(Text(clean(block.caption), style="italic dim"), table)
+    return Group(Text(clean(caption(block)), style="italic dim"), table)
 
 
 def _width(block: Table, column: int) -> int:
@@ -104,7 +104,7 @@ def _bars(block: Bars, console: Console) -> RenderableType:
             ink = " " if part.style == "blank" else "=" if plain else "━"
             drawn.append(ink * max(cells, 1 if part.value > 0 else 0), _PARTS.get(part.style, "cyan"))
         table.add_row(Text(clean(bar.name)), drawn, Text(clean(bar.text)))
-    lines: list[RenderableType] = [Text(clean(block.caption), style="italic dim"), table]
+    lines: list[RenderableType] = [Text(clean(caption(block)), style="italic dim"), table]
     if block.legend:
         legend = Text(no_wrap=False)
         for style, name in block.legend:
@@ -124,8 +124,8 @@ def _lines(block: Lines, console: Console) -> RenderableType:
         name = clean(line.name) + ("" if line.kind == "measured" else f" ({line.kind})")
         first, last = (ys[0], ys[-1]) if ys else (None, None)
         table.add_row(Text(name), number(first), number(last), _spark(ys, low, high, sparks))
-    caption = f"{block.caption} ({block.y_title} over {block.x_title})"
-    return Group(Text(clean(caption), style="italic dim"), table)
+    title = f"{caption(block)} ({block.y_title} over {block.x_title})"
+    return Group(Text(clean(title), style="italic dim"), table)
 
 
 def _spark(values: list[float], low: float, high: float, sparks: str) -> Text:
@@ -143,7 +143,7 @@ def _heatmap(block: Heatmap, console: Console) -> RenderableType:
     for name, shades, texts in zip(block.rows, block.shades, block.texts):
         cells = [Text(clean(text), style=_shade(shade)) for shade, text in zip(shades, texts)]
         table.add_row(Text(clean(name)), *cells)
-    return Group(Text(clean(block.caption), style="italic dim"), table)
+    return Group(Text(clean(caption(block)), style="italic dim"), table)
 
 
 def _shade(shade: float | None) -> str:

@@ -111,14 +111,15 @@ def _heat(result: Mapping[str, Any]) -> Section:
             for codec in result["codecs"]:
                 values = [_value(row) for row in rows if row["codec"] == codec]
                 names.append(f"{_variant(case)}, {codec}")
-                shades.append(tuple(_shade(value) for value in values))
+                shades.append(tuple(shade(value) for value in values))
                 texts.append(tuple(number(value) for value in values))
         blocks.append(Heatmap(f"G of {client}", tuple(names), links, tuple(shades), tuple(texts)))
     lead = "G = T_comp / T_comm: above 1 a client computes longer than it communicates, and more clients pay"
     return Section("Granularity", tuple(blocks), lead=lead)
 
 
-def _shade(value: float) -> float:
+def shade(value: float) -> float:
+    """Where G lies between a hundredth and a hundred, from 0 to 1."""
     share = math.log(max(value, 1e-30) / _DARKEST) / math.log(_BRIGHTEST / _DARKEST)
     return min(1.0, max(0.0, share))
 

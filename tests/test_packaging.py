@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("profiler", "kernels", "workloads", "reports")
+FOLDERS = ("profiler", "kernels", "workloads", "reports", "paper")
 
 
 @pytest.fixture(scope="module")

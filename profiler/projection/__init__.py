@@ -3,6 +3,7 @@
 from .carry import carry_over
 from .coefficients import Coefficients, ErrorBand, load_coefficients
 from .hardware import Hardware, describe_hardware
+from .host_timer import host_phases, host_us_of
 from .projector import Projection, Projector, StepProjection
 
 __all__ = [
@@ -14,5 +15,7 @@ __all__ = [
     "StepProjection",
     "carry_over",
     "describe_hardware",
+    "host_phases",
+    "host_us_of",
     "load_coefficients",
 ]
