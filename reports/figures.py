@@ -154,8 +154,8 @@ def module_bounds(run: Run, *, limit: int = MAX_MODULES) -> Record:
     """Time of each module of the model by bound, its layers taken together.
 
     Returns:
-        ``largest``, most time first, each a dict of ``module`` (``""`` for kernels outside any), ``bounds`` (bound → ms)
-        and ``kernel_ms`` (their sum); and ``others``: the ``count`` and ``kernel_ms`` of those beyond ``limit``.
+        ``largest``, most time first, each a dict of ``module`` (``""`` for kernels outside any), ``bounds`` (bound →
+        ms) and ``kernel_ms`` (their sum); and ``others``: the ``count`` and ``kernel_ms`` of those beyond ``limit``.
     """
     groups = group_kernels(run, ("module_group", "bound"))
     times = groups.pivot_table(index="module_group", columns="bound", values="time_us", aggfunc="sum") / 1e3
