@@ -22,7 +22,8 @@ them takes the names from here, and ``docs/run-folder.md`` explains them to peop
       "workload": {"model": "flan-t5-small", "parameters": 76961152, "trainable_parameters": 76961152,
                    "batch_size": 4, "source_length": 512, "target_length": 96, "precision": "fp32",
                    "optimizer": "adamw-fused", "attention": "sdpa", "data": "seeded generator ...", "...": "..."},
-      "answer": {"headline": "one sentence", "details": ["a few more sentences"]},
+      "answer": {"headline": "one sentence", "details": ["a few more sentences"],
+                 "claims": [{"text": "part of a sentence", "kernels": {"bound": "memory"}}]},  # absent in older runs
       "metrics": {
         "profiler_slowdown": 1.04,              # span of a profiled step over the median bare step
         "step_time_ms": {"median": 1.0, "p25": 1.0, "p75": 1.0, "min": 1.0, "max": 1.0, "samples": [1.0]},

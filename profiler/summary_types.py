@@ -37,9 +37,15 @@ class _Device(msgspec.Struct):
     sources: dict[str, str] = {}
 
 
+class _Claim(msgspec.Struct):
+    text: str
+    kernels: dict[str, str] = {}
+
+
 class _Answer(msgspec.Struct):
     headline: str
     details: list[str] = []
+    claims: list[_Claim] = []
 
 
 class _StepTime(msgspec.Struct):

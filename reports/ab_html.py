@@ -12,8 +12,8 @@ from . import ab_view, figures
 from .html import page
 from .text import UNKNOWN, binary_bytes, clean, duration, known, number, percent
 
-SCRIPTS = ("dom.js", "format.js", "roofline.js", "ab_figures.js", "ab.js")
-STYLES = ("report.css", "ab.css")
+SCRIPTS = ("roofline_axes.js", "ab_figures.js", "ab.js")
+STYLES = ("ab.css",)
 
 #: Columns of the table of providers; ``#`` marks numbers, as the page's scripts expect.
 _HEADS = (

@@ -13,8 +13,8 @@ from .document import KIND_NOTES, Document, Section
 from .html import page
 from .text import clean
 
-SCRIPTS = ("dom.js", "format.js", "bars.js", "charts.js", "blocks.js", "document.js")
-STYLES = ("report.css", "document.css")
+SCRIPTS = ("bars.js", "charts.js", "blocks.js", "document.js")
+STYLES = ("document.css",)
 
 
 def render(document: Document) -> str:

@@ -22,6 +22,9 @@ POINT_KEYS = ("op", "phase", "bound", "dtype", "unit", "shapes")
 #: More points than this hide one another; the smallest are counted instead of drawn.
 MAX_POINTS = 300
 
+#: Modules that a figure shows; the rest are summed up.
+MAX_MODULES = 10
+
 #: Bounds of kernels that have no roof to be measured against.
 WITHOUT_ROOF = ("communication", "unknown")
 
@@ -145,6 +148,25 @@ def phase_bounds(run: Run) -> list[Record]:
             }
         )
     return result
+
+
+def module_bounds(run: Run, *, limit: int = MAX_MODULES) -> Record:
+    """Time of each module of the model by bound, its layers taken together.
+
+    Returns:
+        ``largest``, most time first, each a dict of ``module`` (``""`` for kernels outside any), ``bounds`` (bound →
+        ms) and ``kernel_ms`` (their sum); and ``others``: the ``count`` and ``kernel_ms`` of those beyond ``limit``.
+    """
+    groups = group_kernels(run, ("module_group", "bound"))
+    times = groups.pivot_table(index="module_group", columns="bound", values="time_us", aggfunc="sum") / 1e3
+    totals = times.sum(axis=1).sort_values(ascending=False, kind="stable")
+    largest = []
+    for module in totals.index[:limit]:
+        row = {str(bound): float(ms) for bound, ms in times.loc[module].items() if ms > 0}
+        ordered = {bound: row[bound] for bound in (*BOUNDS, *sorted(set(row) - set(BOUNDS))) if bound in row}
+        largest.append({"module": str(module), "bounds": ordered, "kernel_ms": float(totals[module])})
+    rest = totals.iloc[limit:]
+    return {"largest": largest, "others": {"count": len(rest), "kernel_ms": float(rest.sum())}}
 
 
 def phase_order(run: Run) -> list[str]:

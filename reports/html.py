@@ -34,10 +34,16 @@ if TYPE_CHECKING:
 
 #: Scripts of the page, in the order in which they are joined.
 SCRIPTS = (
-    "dom.js", "format.js", "bars.js", "charts.js", "blocks.js", "roofline.js", "table.js", "sections.js", "details.js",
-    "main.js",
+    "bars.js", "charts.js", "blocks.js", "filter.js", "roofline_axes.js", "roofline.js", "tooltip.js", "table.js",
+    "explorer.js", "sections.js", "details.js", "main.js",
 )  # fmt: skip
 STYLES = ("report.css", "document.css")
+
+#: The skeleton of every page, and the scripts and styles that come before and after those of each kind.
+BASE = "base.html"
+BASE_SCRIPTS = ("dom.js", "format.js", "frame.js")
+BASE_STYLES = ("theme.css", "parts.css")
+PRINT_STYLE = "print.css"
 #: Numbers of a row of the kernel table, besides its keys.
 TABLE_NUMBERS = (
     "kernels", "time_us", "share", "headroom_us", "roof_fraction", "intensity", "gflops", "bandwidth_gbs", "flops",
@@ -67,30 +73,31 @@ def write(run: Run, path: str | os.PathLike[str]) -> None:
 
 
 def page(template: str, *, title: str, data: Any, styles: Sequence[str], scripts: Sequence[str]) -> str:
-    """Fill a page template of ``reports/templates``.
+    """A page made from the skeleton that all kinds of reports share and the sections of one of them.
 
     Args:
-        template: file name of the skeleton.
+        template: file name of the sections, in ``reports/templates``.
         title: plain text for the window title.
         data: anything JSON can hold; the page's scripts find it in the element ``data``.
-        styles: file names of style sheets, joined in this order.
-        scripts: file names of scripts, joined in this order into one strict function.
+        styles: file names of the kind's own style sheets, joined in this order.
+        scripts: file names of the kind's own scripts, joined in this order into one strict function.
     """
-    css = "\n".join(_template(name) for name in styles)
-    script = '(() => {\n"use strict";\n' + "\n".join(_template(name) for name in scripts) + "\n})();"
+    css = "\n".join(_template(name) for name in (*BASE_STYLES, *styles, PRINT_STYLE))
+    script = '(() => {\n"use strict";\n' + "\n".join(_template(name) for name in (*BASE_SCRIPTS, *scripts)) + "\n})();"
     policy = (
         f"default-src 'none'; style-src '{_hash(css)}'; script-src '{_hash(script)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
+        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
     )
     values = {
         "version": html.escape(__version__),
         "policy": html.escape(policy, quote=False),
         "title": html.escape(title),
         "css": css,
+        "main": _template(template).rstrip(),
         "script": script,
         "data": embed(data),
     }
-    return _PLACEHOLDER.sub(lambda match: values[match[1]], _template(template))
+    return _PLACEHOLDER.sub(lambda match: values[match[1]], _template(BASE))
 
 
 def embed(data: Any) -> str:
@@ -109,6 +116,7 @@ def page_data(run: Run) -> dict[str, Any]:
         "totals": figures.totals(run),
         "bounds": figures.bound_shares(run),
         "phases": figures.phase_bounds(run),
+        "modules": figures.module_bounds(run),
         "timing": figures.timing_bars(run),
         "roofline": roofline | {"roofs": figures.roof_lines(device, figures.used_peaks(roofline["points"]))},
         "table": _columnar(table_rows(run)),

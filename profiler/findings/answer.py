@@ -33,29 +33,46 @@ def answer(bounds: list[dict[str, Any]], headroom: list[dict[str, Any]], phases:
         phases: the phase table.
     """
     if not bounds:
-        return {"headline": "No kernel was found, so there is nothing to say.", "details": []}
+        return {"headline": "No kernel was found, so there is nothing to say.", "details": [], "claims": []}
     first, *others = sorted(bounds, key=lambda bound: -bound["share"])
-    headline = f"{percent(first['share'])} of kernel time {_HOLDS[first['bound']]}"
+    claims = [_claim(f"{percent(first['share'])} of kernel time {_HOLDS[first['bound']]}", bound=first["bound"])]
     if others and others[0]["share"] >= WORTH_NAMING:
-        headline += f", {percent(others[0]['share'])} {_HOLDS[others[0]['bound']]}"
+        second = others[0]
+        claims.append(_claim(f"{percent(second['share'])} {_HOLDS[second['bound']]}", bound=second["bound"]))
+    headline = ", ".join(claim["text"] for claim in claims) + "."
     details = [_headroom_sentence(headroom[0]), headroom[0]["advice"]] if headroom else []
-    return {"headline": headline + ".", "details": [*details, *_gap_sentence(phases)]}
+    claims += [_claim(_where(best), op=best["op"], phase=best["phase"]) for best in headroom[:1]]
+    gaps = _gaps(phases)
+    if gaps:
+        share, worst = gaps
+        where = worst or "work outside any phase"
+        details.append(f"{percent(share)} of the step no kernel runs at all; the longest gaps are in {where}.")
+        claims.append(_claim(f"the longest gaps are in {where}", phase=worst))
+    return {"headline": headline, "details": details, "claims": claims}
+
+
+def _claim(text: str, **kernels: str) -> dict[str, Any]:
+    """Part of a sentence, and the keys of the kernel table that choose the kernels it speaks of."""
+    return {"text": text, "kernels": kernels}
+
+
+def _where(best: dict[str, Any]) -> str:
+    return (best["op"] or "unlinked kernels") + (f" in {best['phase']}" if best["phase"] else "")
 
 
 def _headroom_sentence(best: dict[str, Any]) -> str:
-    where = f" in {best['phase']}" if best["phase"] else ""
     return (
-        f"The most can be won in {best['op'] or 'unlinked kernels'}{where}: {duration(best['headroom_us'])} of its "
+        f"The most can be won in {_where(best)}: {duration(best['headroom_us'])} of its "
         f"{duration(best['dur_us'])} a step lie above its roof."
     )
 
 
-def _gap_sentence(phases: pd.DataFrame) -> list[str]:
+def _gaps(phases: pd.DataFrame) -> tuple[float, str] | None:
+    """Share of the step without any kernel and the phase with most of it; ``None`` where it is not worth a word."""
     idle, busy = float(phases["idle_ms"].sum()), float(phases["busy_ms"].sum())
     if idle <= 0.1 * (idle + busy):
-        return []
-    worst = phases.loc[phases["idle_ms"].idxmax(), "phase"] or "work outside any phase"
-    return [f"{percent(idle / (idle + busy))} of the step no kernel runs at all; the longest gaps are in {worst}."]
+        return None
+    return idle / (idle + busy), str(phases.loc[phases["idle_ms"].idxmax(), "phase"] or "")
 
 
 def timing_verdict(phases: pd.DataFrame, on_gpu: bool) -> dict[str, str]:

@@ -1,7 +1,5 @@
 // Puts the A/B page together: the answer, a section per problem, and what the numbers rest on.
 
-const data = JSON.parse(byId("data").textContent);
-
 function chip(verdict) {
   return el(
     "span",
@@ -55,22 +53,9 @@ function problemSection(problem, index) {
   );
 }
 
-byId("title").textContent = data.title;
-byId("setting").textContent = data.setting;
-byId("headlines").append(...data.headlines.map((line) => el("li", { text: line })));
-if (data.warnings.length)
-  byId("warnings").append(
-    el(
-      "div",
-      { class: "warnings" },
-      el("h3", { text: "Before you believe it" }),
-      el(
-        "ul",
-        {},
-        data.warnings.map((line) => el("li", { text: line })),
-      ),
-    ),
-  );
+masthead({ kind: "A/B", title: data.title, setting: data.setting });
+byId("headlines").append(...data.headlines.map((line) => el("li", { text: unbroken(line) })));
+if (data.warnings.length) byId("warnings").append(warningsBox("Before you believe it", data.warnings));
 byId("main").insertBefore(
   el("div", { id: "problems" }, data.problems.map(problemSection)),
   byId("method"),
@@ -79,10 +64,5 @@ byId("roof-note").textContent = data.roof;
 byId("roof-note").after(...data.notes.map((line) => el("li", { text: line })));
 byId("machine").append(facts(data.machine.map(([name, value]) => [name, value])));
 byId("environment").append(facts(data.environment.map(([name, value]) => [name, value])));
-byId("footer").textContent = [data.command, data.created].filter(Boolean).join(" · ");
-byId("nav").append(
-  ...[...document.querySelectorAll("main section")].map((section) =>
-    el("li", {}, el("a", { href: `#${section.id}`, text: section.dataset.nav })),
-  ),
-);
-document.documentElement.dataset.ready = String(Math.round(performance.now()));
+footer(data.command, data.created);
+finish();

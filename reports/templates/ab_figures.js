@@ -59,7 +59,7 @@ function intervalPlot(problem, width) {
       svg(
         "g",
         { class: `ratio ${verdictClass(row.verdict)}` },
-        svg("text", { class: "label", x: box.left - 8, y: y + 4, "text-anchor": "end", text: shorten(row.name, 18) }),
+        svg("text", { class: "label", x: box.left - 8, y: y + 4, "text-anchor": "end", text: shorten(row.name, Math.floor(box.left / 8)) }),
         svg("line", { class: "interval", x1: x(row.low), x2: x(row.high), y1: y, y2: y }),
         svg("circle", { class: "median", cx: x(row.ratio), cy: y, r: 5 }),
         svg("text", { x: box.right + 12, y: y + 4, text: `${number(row.ratio)}× ${row.verdict}` }),
@@ -71,8 +71,8 @@ function intervalPlot(problem, width) {
 
 /** Providers as points under the roofs, each with its name. */
 function providerRoofline(problem, width) {
-  const height = 360;
-  const box = { x0: 52, x1: width - 16, y0: height - 46, y1: 14 };
+  const height = 372;
+  const box = { x0: 52, x1: width - 16, y0: height - 46, y1: 30 };
   const roofs = problem.roofs.filter((roof) => known(roof.bandwidth_gbs));
   const ridges = roofs.flatMap((roof) => roof.ceilings.map((ceiling) => ceiling.gflops / roof.bandwidth_gbs));
   const ceilings = roofs.flatMap((roof) => roof.ceilings.map((ceiling) => ceiling.gflops));
@@ -94,6 +94,9 @@ function providerRoofline(problem, width) {
   return root;
 }
 
+/** About the width of a character of a label, in pixels. */
+const LABEL_WIDTH = 6.6;
+
 /** A circle and a name for each point; names are pushed apart and lead back to their circle. */
 function namedPoints(points, x, y, box) {
   let last = -Infinity;
@@ -103,7 +106,8 @@ function namedPoints(points, x, y, box) {
       const [cx, cy] = [x(point.intensity), y(point.gflops)];
       const at = Math.min(Math.max(cy, last + 14), box.y0);
       last = at;
-      const left = cx > (box.x0 + box.x1) * 0.6;
+      const label = `${shorten(point.name, 18)} ${percent(point.roof_fraction)}`;
+      const left = cx + 18 + label.length * LABEL_WIDTH > box.x1;
       const text = `${point.name}: ${duration(point.time_us)}, ${si(point.bandwidth_gbs * 1e9, "B/s")}, ${percent(point.roof_fraction)} of the roof`;
       return [
         svg("line", { class: "leader", x1: cx, y1: cy, x2: cx + (left ? -14 : 14), y2: at }),
@@ -117,7 +121,7 @@ function namedPoints(points, x, y, box) {
           x: cx + (left ? -18 : 18),
           y: at + 4,
           "text-anchor": left ? "end" : "start",
-          text: `${shorten(point.name, 18)} ${percent(point.roof_fraction)}`,
+          text: label,
         }),
       ];
     });

@@ -1,8 +1,9 @@
 // Horizontal stacked bars with direct labels, in plain HTML so that they reflow and print.
 
 /**
- * One stacked bar. `parts` are {label, value, class, title}; `scale` is the value of the full width. A part wide enough
- * carries its label.
+ * One stacked bar. `parts` are {label, value, class, title, href}; `scale` is the value of the full width. A part wide
+ * enough carries its label. What `href` of a part
+ * leads to is for the pointer: names and legends lead there too.
  */
 function stackedBar(parts, scale, describe) {
   const segments = parts
@@ -12,7 +13,12 @@ function stackedBar(parts, scale, describe) {
       const text = `${part.label}: ${describe(part.value)}`;
       return el(
         "span",
-        { class: `segment ${part.class}`, title: part.title || text, style: { width: `${share}%` } },
+        {
+          class: `segment ${part.class}${part.href ? " linked" : ""}`,
+          title: part.title || text,
+          style: { width: `${share}%` },
+          on: part.href ? { click: () => (location.hash = part.href) } : {},
+        },
         share > 9 ? el("span", { class: "segment-label", text: part.label }) : null,
       );
     });
@@ -20,11 +26,15 @@ function stackedBar(parts, scale, describe) {
     .filter((part) => part.value > 0)
     .map((part) => `${part.label} ${describe(part.value)}`)
     .join(", ");
-  return el("div", { class: "stack", role: "img", "aria-label": label }, segments);
+  return el("div", { class: "stack", role: "img", "aria-label": label || "nothing" }, segments);
 }
 
-/** Rows of labelled bars: {name, note, bar, value}. */
+/** Rows of labelled bars: {name, note, bar, value, href, mono}; `href` makes the name a link, `mono` sets it as code. */
 function barRows(rows) {
+  const nameOf = (row) => {
+    const name = row.mono ? el("code", {}, breakable(row.name)) : el("b", { text: row.name });
+    return row.href ? el("a", { href: row.href }, name) : name;
+  };
   return el(
     "div",
     { class: "bar-rows" },
@@ -32,12 +42,17 @@ function barRows(rows) {
       el(
         "div",
         { class: "bar-row", "data-name": row.name },
-        el("div", { class: "bar-name" }, el("b", { text: row.name }), row.note ? el("span", { text: row.note }) : null),
+        el("div", { class: "bar-name" }, nameOf(row), row.note ? el("span", { text: row.note }) : null),
         row.bar,
         el("div", { class: "bar-value" }, row.value),
       ),
     ),
   );
+}
+
+/** A dotted name that may be broken after its dots. */
+function breakable(name) {
+  return name.split(/(?<=\.)/).flatMap((part, index) => (index ? [el("wbr"), part] : [part]));
 }
 
 /** A single bar of `share` of the width. */

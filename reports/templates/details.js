@@ -1,4 +1,4 @@
-// The lower half of the page: optimizer, timing, metrics, coverage, device.
+// The lower half of the report of a run: optimizer, timing, metrics, coverage, device.
 
 /** opt.step() in detail. */
 function optimizerSection({ summary }) {
@@ -22,7 +22,8 @@ function optimizerSection({ summary }) {
     el(
       "p",
       { class: "lead" },
-      "opt.step() takes ",
+      kernelLink({ phase: "optimizer" }, { text: "opt.step()" }),
+      " takes ",
       el("b", { text: duration(optimizer.dur_us) }),
       `, ${percent(optimizer.share)} of kernel time.`,
       ...traffic,
@@ -50,7 +51,7 @@ function optimizerSection({ summary }) {
       "Ops of the optimizer step",
       ["Op", "#Kernels", "#Time", "#Reads", "#Writes", "#Bytes per parameter", "#Roof", "Bound"],
       (optimizer.ops || []).map((op) => [
-        el("code", { title: op.op, text: shorten(opName(op.op), 48) }),
+        kernelLink({ op: op.op, phase: "optimizer" }, { title: op.op }, el("code", { text: shorten(opName(op.op), 48) })),
         count(op.kernels),
         duration(op.dur_us),
         si(op.bytes_read || null, "B"),
@@ -168,7 +169,7 @@ function trustSection({ summary }) {
         unknown
           .slice(0, 30)
           .map((entry) => [
-            el("code", { title: entry.op, text: shorten(entry.op || NO_OP, 44) }),
+            kernelLink({ op: entry.op }, { title: entry.op }, el("code", { text: shorten(entry.op || NO_OP, 44) })),
             duration(entry.dur_us),
             percent(entry.share),
             count(entry.kernels),
@@ -226,18 +227,22 @@ function deviceSection({ summary }) {
       .map((roof) => el("p", { class: "note", text: `${roof.source}: ${roof.note}` })),
   );
   const sources = Object.entries(device.sources || {});
-  if (sources.length)
-    body.append(
-      el("p", { class: "note", text: `Sources: ${sources.map(([name, source]) => `${name}: ${source}`).join("; ")}` }),
-    );
+  if (sources.length) body.append(el("details", {}, el("summary", { text: "Sources of these figures" }), sourceList(sources)));
   byId("workload-body").append(
     summary.workload
-      ? facts(plainPairs(summary.workload))
+      ? facts(plainPairs(summary.workload, "none"))
       : el("p", { text: "Not known: the trace does not say what was run." }),
   );
   byId("environment-body").append(
-    summary.environment ? facts(plainPairs(summary.environment)) : el("p", { text: "Not known." }),
+    summary.environment ? facts(plainPairs(summary.environment, "not known")) : el("p", { text: "Not known." }),
   );
+}
+
+/** Sources, each once, with the figures that come from it. */
+function sourceList(sources) {
+  const figuresOf = new Map();
+  for (const [name, source] of sources) figuresOf.set(source, [...(figuresOf.get(source) || []), name]);
+  return facts([...figuresOf].map(([source, names]) => [names.map((name) => name.replace("figures.", "")).join(", "), "", source]));
 }
 
 function roofTable(device, roofs) {
@@ -286,10 +291,14 @@ function roofTable(device, roofs) {
   return simpleTable("Roofs", ["Roof", ...heads, ...(roofs.length === 2 ? ["#of spec"] : [])], rows);
 }
 
-function plainPairs(object) {
-  return Object.entries(object).map(([key, value]) => {
-    if (value === null) return [key.replaceAll("_", " "), "not known"];
-    if (known(value)) return [key.replaceAll("_", " "), value.toLocaleString("en-US")];
-    return [key.replaceAll("_", " "), typeof value === "object" ? JSON.stringify(value) : String(value)];
-  });
+/** Names and values of an object; `absent` is said of what is null. */
+function plainPairs(object, absent) {
+  return Object.entries(object).map(([key, value]) => [key.replaceAll("_", " "), plainValue(value, absent)]);
+}
+
+function plainValue(value, absent) {
+  if (value === null) return absent;
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  if (known(value)) return Number.isInteger(value) ? value.toLocaleString("en-US") : number(value);
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
 }

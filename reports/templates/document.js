@@ -1,7 +1,5 @@
 // Puts a report of sections together: the answer, then each section's text, facts, tables and figures.
 
-const data = JSON.parse(byId("data").textContent);
-
 function sectionOf(section, index) {
   const id = `section-${index}`;
   return el(
@@ -13,37 +11,13 @@ function sectionOf(section, index) {
   );
 }
 
-document.documentElement.dataset.kind = data.kind === "measured" ? "measured" : "projected";
-byId("kind").textContent = `edgeroof · ${data.name} · ${data.kind}`;
-byId("title").textContent = data.title;
-byId("setting").textContent = data.setting;
-if (data.note) {
-  byId("banner").textContent = data.note;
-  byId("banner").hidden = false;
-}
+document.documentElement.dataset.kind = data.kind;
+masthead({ kind: `${data.name} · ${data.kind}`, title: data.title, setting: data.setting, note: data.note });
 const [headline, ...others] = data.headlines;
-byId("headline").textContent = headline || "There is nothing to say.";
-byId("details").append(...others.map((line) => el("li", { text: line })));
-if (data.warnings.length)
-  byId("warnings").append(
-    el(
-      "div",
-      { class: "warnings", role: "note" },
-      el("h3", { text: data.warnings.length === 1 ? "Warning" : "Warnings" }),
-      el(
-        "ul",
-        {},
-        data.warnings.map((line) => el("li", { text: line })),
-      ),
-    ),
-  );
+byId("headline").textContent = unbroken(headline || "There is nothing to say.");
+byId("details").append(...others.map((line) => el("li", { text: unbroken(line) })));
+if (data.warnings.length) byId("warnings").append(warningsBox("", data.warnings));
 byId("main").append(...data.sections.map(sectionOf));
-if (data.kind === "projected" || data.kind === "simulated")
-  for (const heading of document.querySelectorAll("main h2")) heading.append(el("span", { class: "tag", text: data.kind }));
-byId("footer").textContent = [data.command, data.created].filter(Boolean).join(" · ");
-byId("nav").append(
-  ...[...document.querySelectorAll("main section")].map((section) =>
-    el("li", {}, el("a", { href: `#${section.id}`, text: section.dataset.nav })),
-  ),
-);
-document.documentElement.dataset.ready = String(Math.round(performance.now()));
+if (data.kind === "projected" || data.kind === "simulated") tagHeadings(data.kind);
+footer(data.command, data.created);
+finish();

@@ -41,7 +41,7 @@ function simpleTable(caption, heads, rows) {
     return el(tag, { class: numeric ? "number" : null, scope: tag === "th" ? "row" : null }, content);
   };
   const headCells = heads.map((head) =>
-    el("th", { scope: "col", class: head.startsWith("#") ? "number" : null, text: head.replace("#", "") }),
+    el(head ? "th" : "td", { scope: head ? "col" : null, class: head.startsWith("#") ? "number" : null, text: head.replace("#", "") }),
   );
   const bodyRows = rows.map((row) =>
     el(
@@ -52,7 +52,7 @@ function simpleTable(caption, heads, rows) {
   );
   return el(
     "div",
-    { class: "scroll" },
+    { class: "scroll fitted", tabindex: 0, role: "region", "aria-label": caption },
     el(
       "table",
       { class: "simple" },

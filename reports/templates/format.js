@@ -15,7 +15,9 @@ const BINARY = [
   [2 ** 10, "KiB"],
 ];
 const NO_PHASE = "no phase";
+const NO_MODULE = "outside any module";
 const NO_OP = "(not linked to an op)";
+const VARIOUS = "(various)";
 
 /** Whether a value is a finite number. */
 function known(value) {
@@ -86,6 +88,11 @@ function percent(share) {
   if (value !== 0 && Math.abs(value) < 0.1) return "<0.1 %";
   if (value >= 99.95 && value < 100) return ">99.9 %";
   return `${value.toFixed(Math.abs(value) >= 100 ? 0 : 1)} %`;
+}
+
+/** A sentence in which no number is torn from its percent sign. */
+function unbroken(text) {
+  return text.replace(/(\d) %/g, "$1\u00a0%");
 }
 
 /** Text cut in the middle: C++ template names differ at both ends. */

@@ -1,4 +1,4 @@
-// The upper half of the page: title, answer, phases, headroom. Each takes the data and fills its place.
+// The upper half of the report of a run: title, answer, what to win, where the time goes. Each fills its place.
 
 const KIND_NOTES = {
   imported: "Imported: read from a trace made elsewhere. Only what the trace recorded is known.",
@@ -7,28 +7,21 @@ const KIND_NOTES = {
 const IDLE = { label: "idle (waiting for the host)", class: "idle" };
 
 /** Title, kind and what was run. */
-function masthead({ summary }) {
+function runMasthead({ summary }) {
   const kind = summary.kind || "measured";
   document.documentElement.dataset.kind = kind;
-  byId("kind").textContent = `edgeroof · ${kind}`;
-  byId("title").textContent = summary.title || "Untitled run";
-  byId("setting").textContent = setting(summary.workload);
-  if (KIND_NOTES[kind]) {
-    byId("banner").textContent = KIND_NOTES[kind];
-    byId("banner").hidden = false;
-  }
+  masthead({
+    kind,
+    title: summary.title || "Untitled run",
+    setting: setting(summary.workload),
+    note: KIND_NOTES[kind],
+  });
   if (kind === "projected") {
     document.title = `[projected] ${document.title}`;
-    for (const heading of document.querySelectorAll("main h2"))
-      heading.append(el("span", { class: "tag", text: "projected" }));
+    tagHeadings("projected");
   }
-  byId("footer").textContent = [
-    summary.command,
-    summary.created,
-    `edgeroof ${(summary.environment || {}).edgeroof || ""}`,
-  ]
-    .filter(Boolean)
-    .join(" · ");
+  const { edgeroof } = summary.environment || {};
+  footer(summary.command, summary.created, edgeroof ? `edgeroof ${edgeroof}` : "");
 }
 
 function setting(work) {
@@ -47,13 +40,27 @@ function setting(work) {
     .join(" · ");
 }
 
+/** A sentence in which everything that is claimed of kernels leads to them. */
+function withClaims(sentence, claims) {
+  const nodes = [sentence];
+  for (const { text, kernels } of claims) {
+    const at = nodes.findIndex((node) => typeof node === "string" && node.includes(text));
+    if (!text || at < 0) continue;
+    const before = nodes[at].slice(0, nodes[at].indexOf(text));
+    const after = nodes[at].slice(before.length + text.length);
+    nodes.splice(at, 1, before, kernelLink(kernels, { class: "claim", text: unbroken(text) }), after);
+  }
+  return nodes.filter((node) => node !== "").map((node) => (typeof node === "string" ? unbroken(node) : node));
+}
+
 /** Headline, details, the key figures, time by bound, warnings. */
-function answer({ summary, bounds, totals }, show) {
+function answer({ summary, bounds, totals, table }) {
   const said = summary.answer || {};
-  byId("headline").prepend(said.headline || "This run has no summary.");
-  byId("details").append(...(said.details || []).map((detail) => el("li", { text: detail })));
+  const claims = said.claims || [];
+  byId("headline").prepend(...withClaims(said.headline || "This run has no summary.", claims));
+  byId("details").append(...(said.details || []).map((detail) => el("li", {}, withClaims(detail, claims))));
   byId("tiles").append(
-    ...tiles(summary.metrics, totals).map(([name, value, remark]) =>
+    ...tiles(summary, totals).map(([name, value, remark]) =>
       el(
         "div",
         { class: "tile" },
@@ -62,7 +69,12 @@ function answer({ summary, bounds, totals }, show) {
       ),
     ),
   );
-  const parts = bounds.map((entry) => ({ label: entry.bound, value: entry.dur_us, class: boundClass(entry.bound) }));
+  const parts = bounds.map((entry) => ({
+    label: entry.bound,
+    value: entry.dur_us,
+    class: boundClass(entry.bound),
+    href: addressOf({ bound: entry.bound }),
+  }));
   byId("bound-bar").append(
     el("h3", { text: "Kernel time by what holds it" }),
     stackedBar(parts, totals.kernel_us || 1, duration),
@@ -73,14 +85,9 @@ function answer({ summary, bounds, totals }, show) {
         el(
           "li",
           {},
-          el(
-            "button",
-            {
-              type: "button",
-              class: "quiet",
-              title: `${BOUND_MEANINGS[entry.bound] || ""}; show these kernels`,
-              on: { click: () => show({ bound: entry.bound }) },
-            },
+          kernelLink(
+            { bound: entry.bound },
+            { title: `${BOUND_MEANINGS[entry.bound] || ""}; show these kernels` },
             el("span", { class: `swatch ${boundClass(entry.bound)}` }),
             `${entry.bound} ${percent(entry.share)}`,
           ),
@@ -88,33 +95,24 @@ function answer({ summary, bounds, totals }, show) {
       ),
     ),
   );
-  const warnings = summary.warnings || [];
-  if (warnings.length) {
-    byId("warnings").append(
-      el(
-        "div",
-        { class: "warnings", role: "note" },
-        el("h3", { text: warnings.length === 1 ? "Warning" : "Warnings" }),
-        el(
-          "ul",
-          {},
-          warnings.map((warning) => el("li", { text: warning })),
-        ),
-      ),
-    );
-  }
+  const above = table.numbers.roof_fraction.filter((fraction) => fraction > 1).length;
+  const link = above
+    ? el("p", {}, kernelLink({ roof: "above" }, { text: `Show the ${counted(above, "row")} of the table above their roof` }))
+    : null;
+  const box = warningsBox("", summary.warnings || [], link);
+  if (box) byId("warnings").append(box);
 }
 
-function tiles(metrics, totals) {
+function tiles({ metrics, projection }, totals) {
   const result = [];
   const { step_time_ms: step, mfu, tokens_per_s: tokens, peak_memory: memory, power } = metrics || {};
-  if (step) result.push(["Step time", duration(step.median * 1e3), spread(step)]);
+  if (step) result.push(["Step time", duration(step.median * 1e3), spread(step, (projection || {}).step_time_ms)]);
   else result.push(["Kernel time", duration(totals.kernel_us), counted(totals.kernels, "kernel")]);
   if (known(totals.headroom_us))
     result.push([
-      "Above the roof",
+      "Could be won",
       duration(totals.headroom_us),
-      `${percent(totals.headroom_us / totals.kernel_us)} of kernel time`,
+      `${percent(totals.headroom_us / totals.kernel_us)} of kernel time lies above the roofs`,
     ]);
   if (mfu && known(mfu.value)) result.push(["MFU", percent(mfu.value), `of ${mfu.denominator || "an unnamed peak"}`]);
   if (tokens) result.push(["Tokens/s", number(tokens.non_padding), `${number(tokens.padded)} with padding`]);
@@ -124,117 +122,138 @@ function tiles(metrics, totals) {
   return result;
 }
 
-function spread(step) {
+/** How sure a step time is: the interval of a projection, or the spread of what was measured. */
+function spread(step, estimate) {
+  if (estimate && known(estimate.low) && known(estimate.high))
+    return `${duration(estimate.low * 1e3)} to ${duration(estimate.high * 1e3)} (90 % interval)`;
   const samples = (step.samples || []).length;
   return samples > 1
     ? `${duration(step.p25 * 1e3)} to ${duration(step.p75 * 1e3)} (middle half of ${samples})`
     : "no repetitions, so no spread";
 }
 
-/** Stacked bars of phases by bound. */
-function phasesFigure({ phases }, show) {
+/** Bars of phases, parted by bound; names and parts lead to their kernels. */
+function phasesFigure({ phases }) {
   const scale = Math.max(...phases.map((phase) => phase.kernel_ms + (phase.idle_ms || 0)), 1e-12);
   const used = BOUNDS.filter((bound) => phases.some((phase) => phase.bounds[bound]));
-  const idle = phases.some((phase) => phase.idle_ms);
+  const worthSaying = (idle) => idle > 0.0005 * scale;
   const rows = phases.map((phase) => {
-    const parts = Object.entries(phase.bounds).map(([bound, ms]) => ({
-      label: bound,
-      value: ms * 1e3,
-      class: boundClass(bound),
-    }));
+    const parts = boundParts(phase.bounds, { phase: phase.phase });
     if (phase.idle_ms) parts.push({ label: "idle", value: phase.idle_ms * 1e3, class: "idle" });
-    const value = [
-      el("b", { text: duration(phase.kernel_ms * 1e3) }),
-      known(phase.idle_ms) ? el("span", { text: ` + ${duration(phase.idle_ms * 1e3)} idle` }) : null,
-    ];
-    const row = barRows([
-      {
-        name: phaseName(phase.phase),
-        note: counted(phase.kernels, "kernel"),
-        bar: stackedBar(parts, scale * 1e3, duration),
-        value,
-      },
-    ]);
-    const name = row.querySelector("b");
-    name.replaceWith(
-      el("button", {
-        type: "button",
-        class: "link",
-        text: phaseName(phase.phase),
-        title: "Show its kernels",
-        on: { click: () => show({ phase: phase.phase }) },
-      }),
-    );
-    return row.firstElementChild;
+    return {
+      name: phaseName(phase.phase),
+      href: addressOf({ phase: phase.phase }),
+      note: counted(phase.kernels, "kernel"),
+      bar: stackedBar(parts, scale * 1e3, duration),
+      value: [
+        el("b", { text: duration(phase.kernel_ms * 1e3) }),
+        worthSaying(phase.idle_ms) ? el("span", { text: ` + ${duration(phase.idle_ms * 1e3)} idle` }) : null,
+      ],
+    };
   });
-  byId("phases-figure").append(el("div", { class: "bar-rows" }, rows), boundLegend(used, idle ? [IDLE] : []));
+  const idle = phases.some((phase) => worthSaying(phase.idle_ms));
+  byId("phases-figure").append(barRows(rows), boundLegend(used, idle ? [IDLE] : []));
 }
 
-/** Headroom ranking; each entry opens its kernels. */
-function headroomList({ summary, totals }, show) {
+/** The same for modules, those with the most time. */
+function modulesFigure({ modules, totals }) {
+  const scale = Math.max(...modules.largest.map((module) => module.kernel_ms), 1e-12);
+  const rows = modules.largest.map((module) => ({
+    name: shorten(module.module, 60) || NO_MODULE,
+    mono: Boolean(module.module),
+    href: addressOf({ module_group: module.module }),
+    bar: stackedBar(boundParts(module.bounds, { module_group: module.module }), scale * 1e3, duration),
+    value: [
+      el("b", { text: duration(module.kernel_ms * 1e3) }),
+      el("span", { text: ` ${percent((module.kernel_ms * 1e3) / totals.kernel_us)}` }),
+    ],
+  }));
+  byId("modules-figure").append(barRows(rows));
+  if (modules.others.count)
+    byId("modules-figure").append(
+      el("p", {
+        class: "note",
+        text: `${count(modules.others.count)} smaller modules take ${duration(modules.others.kernel_ms * 1e3)} together; the table has them.`,
+      }),
+    );
+}
+
+function boundParts(bounds, facets) {
+  return Object.entries(bounds).map(([bound, ms]) => ({
+    label: bound,
+    value: ms * 1e3,
+    class: boundClass(bound),
+    href: addressOf({ ...facets, bound }),
+  }));
+}
+
+/** Entries of the headroom ranking that are shown at once. */
+const HEADROOM_FIRST = 6;
+
+/** Headroom ranking; each entry leads to its kernels. */
+function headroomList({ summary, totals }) {
   const entries = summary.headroom || [];
   const longest = Math.max(...entries.map((entry) => entry.dur_us || 0), 1e-9);
   const told = new Map();
-  byId("headroom-list").append(
-    ...entries.map((entry) => {
-      const advice = entry.advice || "";
-      if (!told.has(advice)) told.set(advice, entry.rank);
-      const same = told.get(advice) !== entry.rank;
-      const won = Math.max(entry.headroom_us, 0);
-      const bar = stackedBar(
-        [
-          { label: "could be won", value: won, class: `${boundClass(entry.bound)} won` },
-          { label: "at the roof", value: entry.dur_us - won, class: `${boundClass(entry.bound)} kept` },
-        ],
-        longest,
-        duration,
-      );
-      const filter = { op: entry.op, phase: entry.phase };
-      return el(
-        "li",
-        { "data-rank": entry.rank },
-        el(
-          "div",
-          { class: "headroom-head" },
-          el(
-            "span",
-            { class: "what" },
-            el("b", { text: opName(entry.op) }),
-            ` in ${phaseName(entry.phase)}`,
-            el(
-              "span",
-              { class: "bound-chip" },
-              el("span", { class: `swatch ${boundClass(entry.bound)}` }),
-              entry.bound,
-            ),
-          ),
-          el(
-            "span",
-            { class: "won-value" },
-            el("b", { text: duration(entry.headroom_us) }),
-            ` of ${duration(entry.dur_us)}`,
-          ),
-        ),
-        bar,
-        advice ? el("p", { class: "advice", text: same ? `Same advice as for ${told.get(advice)}.` : advice }) : null,
-        el(
-          "p",
-          { class: "headroom-foot" },
-          `${percent(entry.headroom_us / totals.kernel_us)} of kernel time · at ${percent(entry.roof_fraction)} of its roof · `,
-          el("a", {
-            href: "#kernels",
-            text: `show ${counted(entry.kernels, "kernel")}`,
-            on: {
-              click: (event) => {
-                event.preventDefault();
-                show(filter);
-              },
-            },
-          }),
-        ),
-      );
-    }),
-  );
+  const cards = entries.map((entry) => {
+    const advice = entry.advice || "";
+    if (!told.has(advice)) told.set(advice, entry.rank);
+    return headroomCard(entry, told.get(advice), longest, totals);
+  });
+  byId("headroom-list").append(...cards.slice(0, HEADROOM_FIRST));
+  const rest = cards.slice(HEADROOM_FIRST);
+  byId("headroom-more").hidden = !rest.length;
+  byId("headroom-more").querySelector("summary").textContent = `${count(rest.length)} more`;
+  byId("headroom-more").querySelector("ol").append(...rest);
   if (!entries.length)
     byId("headroom-list").replaceWith(el("p", { text: "No kernel has a known cost, so no headroom can be computed." }));
+}
+
+/** One entry; `first` is the rank of the first entry with the same advice. */
+function headroomCard(entry, first, longest, totals) {
+  const won = Math.max(entry.headroom_us, 0);
+  const bar = stackedBar(
+    [
+      { label: "could be won", value: won, class: `${boundClass(entry.bound)} won` },
+      { label: "at the roof", value: entry.dur_us - won, class: `${boundClass(entry.bound)} kept` },
+    ],
+    longest,
+    duration,
+  );
+  const advice = first === entry.rank ? entry.advice : `Same advice as for ${first}.`;
+  const where = `${opName(entry.op)} in ${phaseName(entry.phase)}`;
+  return el(
+    "li",
+    { "data-rank": entry.rank },
+    el(
+      "div",
+      { class: "headroom-head" },
+      el(
+        "span",
+        {},
+        el("span", { class: "rank", text: `${entry.rank}. ` }),
+        el("b", { text: opName(entry.op) }),
+        ` in ${phaseName(entry.phase)}`,
+        el("span", { class: "bound-chip" }, el("span", { class: `swatch ${boundClass(entry.bound)}` }), entry.bound),
+      ),
+      el("span", { class: "won-value" }, el("b", { text: duration(entry.headroom_us) }), ` of ${duration(entry.dur_us)}`),
+    ),
+    bar,
+    entry.advice ? el("p", { class: "advice", text: advice }) : null,
+    el(
+      "p",
+      { class: "headroom-foot" },
+      `${percent(entry.headroom_us / totals.kernel_us)} of kernel time · at ${percent(entry.roof_fraction)} of its roof · `,
+      kernelLink(
+        { op: entry.op, phase: entry.phase },
+        { "aria-label": `show ${counted(entry.kernels, "kernel")} of ${where}`, text: `show ${counted(entry.kernels, "kernel")}` },
+      ),
+    ),
+  );
+}
+
+/** Intervals, memory and power modes of a projected run. */
+function projectionSection({ projection }) {
+  byId("projection").hidden = !projection.length;
+  byId("projection-body").append(...drawBlocks(projection));
 }

@@ -1,4 +1,4 @@
-// The kernel table: sorted, searched and filtered over columns, drawn a few rows at a time.
+// The kernel table: sorted and filtered over columns, drawn a few rows at a time.
 
 const PAGE_ROWS = 30;
 const MORE_ROWS = 200;
@@ -18,48 +18,52 @@ const COLUMNS = [
   { key: "bandwidth_gbs", title: "GB/s", show: number, priority: "p3", help: "Achieved traffic, reads and writes" },
 ];
 
-/** Facets that are not a select box are shown as a removable chip. */
-const SELECTS = ["phase", "bound", "module_group"];
+const SEARCHED = ["op", "name", "shapes", "module_group", "phase", "bound", "dtype"];
 
-/**
- * The kernel table. `nodes` has table, status, more and controls. Returns {filter(facets), rows()}: `filter` replaces all
- * facets, such as {op: "aten::mm", phase: "backward"}.
- */
-function kernelTable(data, nodes) {
-  const state = { sort: "time_us", descending: true, query: "", facets: {}, limit: PAGE_ROWS };
+/** Rows of the table: {size, get(key, row), matching(filter)}. */
+function kernelRows(data) {
   const get = (key, row) => {
+    if (key === "roof") return data.numbers.roof_fraction[row] > 1 ? "above" : "below";
     const text = data.texts[key];
     return text ? text.labels[text.codes[row]] : data.numbers[key][row];
   };
-  const searchable = ["op", "name", "shapes", "module_group", "phase", "bound", "dtype"];
-  const haystacks = Array.from({ length: data.rows }, (_, row) =>
-    searchable
-      .map((key) => get(key, row))
-      .join("\n")
-      .toLowerCase(),
-  );
-  const largest = Math.max(...data.numbers.share, 1e-9);
-  const api = { get, largest, rows: matching, filter };
-
-  function matching() {
-    const words = state.query.toLowerCase().split(/\s+/).filter(Boolean);
-    const facets = Object.entries(state.facets);
+  let haystacks = null; // made for the first search
+  const haystack = (row) => {
+    haystacks ||= Array.from({ length: data.rows }, (_, index) =>
+      SEARCHED.map((key) => get(key, index))
+        .join("\n")
+        .toLowerCase(),
+    );
+    return haystacks[row];
+  };
+  const matching = ({ facets, query }) => {
+    const words = query.toLowerCase().split(/\s+/).filter(Boolean);
+    const wanted = Object.entries(facets);
     const rows = [];
-    for (let row = 0; row < data.rows; row += 1) {
-      if (
-        facets.every(([key, value]) => get(key, row) === value) &&
-        words.every((word) => haystacks[row].includes(word))
-      )
+    for (let row = 0; row < data.rows; row += 1)
+      if (wanted.every(([key, value]) => get(key, row) === value) && words.every((word) => haystack(row).includes(word)))
         rows.push(row);
-    }
     return rows;
-  }
+  };
+  return { size: data.rows, get, matching };
+}
 
-  function sorted(rows) {
+/**
+ * The kernel table. `nodes` has table, more and left; `onPoint(row)` is told the row pointed at, or null. Returns
+ * {show(rows)}.
+ */
+function kernelTable(rows, nodes, onPoint) {
+  const state = { rows: [], sort: "time_us", descending: true, limit: PAGE_ROWS };
+  const largest = Array.from({ length: rows.size }, (_, row) => rows.get("share", row) || 0).reduce(
+    (a, b) => Math.max(a, b),
+    1e-9,
+  );
+
+  function sorted() {
     const { sort, descending } = state;
     const sign = descending ? -1 : 1;
-    return rows.sort((a, b) => {
-      const [left, right] = [get(sort, a), get(sort, b)];
+    return [...state.rows].sort((a, b) => {
+      const [left, right] = [rows.get(sort, a), rows.get(sort, b)];
       if (left === null || right === null) return (left === null) - (right === null);
       if (left === right) return a - b;
       return left < right ? -sign : sign;
@@ -67,28 +71,17 @@ function kernelTable(data, nodes) {
   }
 
   function render() {
-    const rows = sorted(matching());
-    const shown = rows.slice(0, state.limit);
-    nodes.table.tBodies[0].replaceChildren(...shown.map((row) => tableRow(row, api)));
-    const time = rows.reduce((sum, row) => sum + data.numbers.time_us[row], 0);
-    const share = rows.reduce((sum, row) => sum + (data.numbers.share[row] || 0), 0);
-    const kernels = rows.reduce((sum, row) => sum + data.numbers.kernels[row], 0);
-    nodes.status.textContent = rows.length
-      ? `${count(rows.length)} of ${count(data.rows)} rows · ${counted(kernels, "kernel")} · ${duration(time)} a step (${percent(share)} of kernel time)`
-      : "No kernel matches. Remove a filter or search for something else.";
-    nodes.more.hidden = shown.length === rows.length;
-    nodes.more.textContent = `Show ${count(Math.min(MORE_ROWS, rows.length - shown.length))} more of ${count(rows.length - shown.length)}`;
+    const shown = sorted().slice(0, state.limit);
+    const left = state.rows.length - shown.length;
+    nodes.table.tBodies[0].replaceChildren(...shown.map((row) => tableRow(row, rows.get, largest, onPoint)));
+    nodes.more.hidden = !left;
+    nodes.more.textContent = `Show ${count(Math.min(MORE_ROWS, left))} more of ${count(left)}`;
+    nodes.left.textContent = left ? `${count(left)} more rows are in the file.` : "";
     for (const head of nodes.table.tHead.rows[0].cells) {
       const active = head.dataset.key === state.sort;
       if (active) head.setAttribute("aria-sort", state.descending ? "descending" : "ascending");
       else head.removeAttribute("aria-sort");
     }
-    nodes.controls.sync(state);
-  }
-
-  function filter(facets, query = "") {
-    Object.assign(state, { facets: { ...facets }, query, limit: PAGE_ROWS });
-    render();
   }
 
   function sortBy(column) {
@@ -111,34 +104,37 @@ function kernelTable(data, nodes) {
     el("tbody"),
   );
   nodes.more.addEventListener("click", () => {
+    const next = state.limit;
     state.limit += MORE_ROWS;
     render();
+    nodes.table.tBodies[0].rows[next]?.querySelector("button").focus(); // go on reading where the table ended
   });
-  nodes.controls = tableControls(
-    nodes.controls,
-    data,
-    state,
-    () => {
-      state.limit = PAGE_ROWS;
+  return {
+    show(matching) {
+      Object.assign(state, { rows: matching, limit: PAGE_ROWS });
       render();
     },
-    filter,
-  );
-  render();
-  return api;
+  };
 }
 
 function headCell(column, sortBy) {
   const classes = [column.text ? null : "number", column.priority].filter(Boolean).join(" ");
   return el(
     "th",
-    { scope: "col", class: classes, "data-key": column.key },
+    { scope: "col", class: classes || null, "data-key": column.key },
     el("button", { type: "button", text: column.title, title: column.help, on: { click: () => sortBy(column) } }),
   );
 }
 
-function tableRow(row, { get, largest }) {
-  const line = el("tr");
+function tableRow(row, get, largest, onPoint) {
+  const line = el("tr", {
+    on: {
+      pointerenter: () => onPoint(row),
+      pointerleave: () => onPoint(null),
+      focusin: () => onPoint(row),
+      focusout: () => onPoint(null),
+    },
+  });
   const cells = COLUMNS.map((column) => {
     const classes = [column.text ? null : "number", column.priority, `c-${column.key}`].filter(Boolean).join(" ");
     if (column.key === "op") return el("th", { scope: "row", class: classes }, kernelCell(row, get, line));
@@ -188,9 +184,11 @@ function kernelCell(row, get, line) {
   return [toggle, el("div", { class: "second" }, second)];
 }
 
+/** Everything known about a row, and links to what is like it. */
 function rowFacts(row, get) {
   const rate = (key, unit) => si(known(get(key, row)) ? get(key, row) * 1e9 : null, unit);
-  return facts([
+  const alike = { op: "every row of this op", module_group: "everything in this module", name: "this kernel everywhere" };
+  const list = facts([
     ["kernel", get("name", row) || UNKNOWN],
     ["op", get("op", row) || NO_OP],
     ["module", get("module_group", row) || "not known"],
@@ -223,74 +221,8 @@ function rowFacts(row, get) {
       `${rate("bandwidth_gbs", "B/s")} at ${number(get("intensity", row))} FLOP/byte`,
     ],
   ]);
-}
-
-/** Search box, select boxes and chips. Returns {sync(state)}. */
-function tableControls(host, data, state, changed, filter) {
-  const search = el("input", {
-    type: "search",
-    id: "kernels-search",
-    placeholder: "Search op, kernel, module, shapes",
-    "aria-label": "Search kernels",
-    on: {
-      input: () => {
-        state.query = search.value;
-        changed();
-      },
-    },
-  });
-  const titles = { phase: "All phases", bound: "All bounds", module_group: "All modules" };
-  const selects = Object.fromEntries(SELECTS.map((key) => [key, facetSelect(key, titles[key], data, state, changed)]));
-  const chips = el("span", { class: "chips" });
-  const clear = el("button", {
-    type: "button",
-    class: "quiet",
-    text: "Clear filters",
-    on: { click: () => filter({}) },
-  });
-  host.replaceChildren(search, ...Object.values(selects), chips, clear);
-  return {
-    sync(now) {
-      if (search.value !== now.query) search.value = now.query;
-      for (const [key, select] of Object.entries(selects))
-        select.value = now.facets[key] === undefined ? "*" : `=${now.facets[key]}`;
-      const others = Object.entries(now.facets).filter(([key]) => !SELECTS.includes(key));
-      chips.replaceChildren(...others.map(([key, value]) => facetChip(key, value, now, changed)));
-      clear.hidden = !now.query && !Object.keys(now.facets).length;
-    },
-  };
-}
-
-function facetSelect(key, title, data, state, changed) {
-  const labels = [...data.texts[key].labels].sort();
-  const names = { phase: phaseName, module_group: (name) => shorten(name, 48) || "no module" };
-  const options = labels.map((label) => el("option", { value: `=${label}`, text: (names[key] || String)(label) }));
-  const select = el(
-    "select",
-    { id: `kernels-${key}`, "aria-label": title.replace("All", "Filter by").replace(/s$/, "") },
-    el("option", { value: "*", text: title }),
-    options,
-  );
-  select.addEventListener("change", () => {
-    if (select.value === "*") delete state.facets[key];
-    else state.facets[key] = select.value.slice(1);
-    changed();
-  });
-  return select;
-}
-
-function facetChip(key, value, state, changed) {
-  const text = `${key}: ${key === "op" ? opName(value) : shorten(value || UNKNOWN, 40)}`;
-  return el("button", {
-    type: "button",
-    class: "chip",
-    "aria-label": `Remove filter ${text}`,
-    text: `${text} ×`,
-    on: {
-      click: () => {
-        delete state.facets[key];
-        changed();
-      },
-    },
-  });
+  const links = Object.entries(alike)
+    .filter(([key]) => get(key, row) && get(key, row) !== VARIOUS && (key !== "name" || get("name", row) !== get("op", row)))
+    .map(([key, text]) => kernelLink({ [key]: get(key, row) }, { text: `Show ${text}` }));
+  return [list, el("p", { class: "links" }, links)];
 }

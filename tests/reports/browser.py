@@ -44,16 +44,81 @@ def browser() -> Iterator[Any]:
             driver.quit()
 
 
-def open_page(driver: Any, path: Path, *, width: int = 1280, height: int = 900, scheme: str = "light") -> None:
-    """Open a file at a window size and colour scheme, and wait until its script is through."""
+def open_page(
+    driver: Any,
+    path: Path,
+    *,
+    address: str = "",
+    width: int = 1280,
+    height: int = 900,
+    scheme: str = "light",
+    paper: bool = False,
+) -> None:
+    """Open a file at a window size and colour scheme, and wait until its script is through.
+
+    Args:
+        driver: a browser.
+        path: the file.
+        address: what follows the file's address, from ``#`` on.
+        width: of the window, in CSS pixels; below 600 it is a phone's.
+        height: of the window.
+        scheme: ``light`` or ``dark``.
+        paper: with the rules for print.
+    """
     driver.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
         {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600},
     )
     driver.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        "Emulation.setEmulatedMedia",
+        {"media": "print" if paper else "", "features": [{"name": "prefers-color-scheme", "value": scheme}]},
     )
-    driver.get(path.resolve().as_uri())
+    driver.get("about:blank")  # so that another address of the same file is loaded, not walked to
+    driver.get(path.resolve().as_uri() + address)
+    settle(driver)
+
+
+def texts(driver: Any, selector: str) -> list[str]:
+    """The text of every element that a selector finds."""
+    return driver.execute_script(
+        "return [...document.querySelectorAll(arguments[0])].map((n) => n.textContent)", selector
+    )
+
+
+def click(driver: Any, selector: str) -> None:
+    """Click the first element that a selector finds, and let the page answer."""
+    driver.execute_script("document.querySelector(arguments[0]).click()", selector)
+    settle(driver)
+
+
+def choose(driver: Any, selector: str, value: str) -> None:
+    """Choose an option of a select box."""
+    driver.execute_script(
+        "const s = document.querySelector(arguments[0]); s.value = arguments[1]; s.dispatchEvent(new Event('change'))",
+        selector, value,
+    )  # fmt: skip
+
+
+def type_into(driver: Any, selector: str, value: str) -> None:
+    """Put a text into a field."""
+    driver.execute_script(
+        "const s = document.querySelector(arguments[0]); s.value = arguments[1]; s.dispatchEvent(new Event('input'))",
+        selector, value,
+    )  # fmt: skip
+
+
+def press(driver: Any, *keys: str) -> None:
+    """Press keys, one after the other, wherever the focus is."""
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    for key in keys:
+        ActionChains(driver).send_keys(getattr(Keys, key, key)).perform()
+    settle(driver)
+
+
+def settle(driver: Any) -> None:
+    """Wait until what was just done is drawn."""
     driver.execute_async_script("const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done));")
 
 

@@ -102,6 +102,11 @@ def summary(kernels: pd.DataFrame, phases: pd.DataFrame, steps: int) -> dict[str
                 "The optimizer takes 9 % of the step; the 91 % a closure-style timer shows are an artefact.",
                 "The GPU waits for the host during 11 % of the step.",
             ],
+            "claims": [
+                {"text": "61 % of kernel time runs along the memory roof", "kernels": {"bound": "memory"}},
+                {"text": "softmax", "kernels": {"op": "aten::_softmax"}},
+                {"text": "nowhere in the sentences", "kernels": {"phase": "forward"}},
+            ],
         },
         "metrics": {
             "step_time_ms": {"median": step_ms, "p25": step_ms * 0.99, "p75": step_ms * 1.012, "min": step_ms * 0.984,
