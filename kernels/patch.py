@@ -4,7 +4,7 @@
 
 Modules keep their classes, names and weights: each fused one gets a forward of its own, so state dicts, hooks, adapters
 and other models are as before. Copies and pickles of a fused model are fused. T5 and FLAN-T5 of transformers 4.57 to
-5.23 are supported, in training and inference. ``docs/fused-kernels.md`` says what each part saves.
+5.24 are supported, in training and inference. ``docs/fused-kernels.md`` says what each part saves.
 """
 
 from __future__ import annotations

@@ -11,8 +11,11 @@ from ...errors import EdgeroofError
 if TYPE_CHECKING:
     from torch import nn
 
+#: Releases of transformers whose T5 is known.
+SUPPORTED = "4.57 to 5.24"
+
 _LAYER = {"hidden_states", "attention_mask", "position_bias", "layer_head_mask", "past_key_values", "use_cache",
-          "output_attentions", "cache_position", "kwargs"}  # fmt: skip
+          "output_attentions", "cache_position", "cache", "kwargs"}  # fmt: skip
 
 #: Arguments of the forward methods that are replaced, as the releases from 4.57 on have them. One that is not here
 #: might change what a module computes.
@@ -59,13 +62,13 @@ def t5_class(name: str) -> Any:
     """
     found = getattr(t5_code(), name, None)
     if found is None:
-        raise PatchError(f"{_release()} has no {name}, so it cannot be fused; supported are 4.57 to 5.23")
+        raise PatchError(f"{_release()} has no {name}, so it cannot be fused; supported are {SUPPORTED}")
     known = KNOWN_ARGUMENTS.get(name)
     unknown = set(list(inspect.signature(found.forward).parameters)[1:]) - known if known else set()
     if unknown:
         raise PatchError(
             f"{name}.forward of {_release()} takes {', '.join(sorted(unknown))}, which edgeroof does not know; "
-            "supported are 4.57 to 5.23"
+            f"supported are {SUPPORTED}"
         )
     return found
 
