@@ -43,11 +43,13 @@ class Table:
         caption: what it shows.
         heads: titles of the columns; ``#`` in front marks a column of numbers.
         rows: texts, one for each column.
+        spare: heads of columns that a narrow terminal leaves out, the first of them first.
     """
 
     caption: str
     heads: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    spare: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def commands(page: Path, program: str) -> list[list[str]]:
     """Arguments of every call of ``program`` on a page; where several are joined, of each."""
     found = []
     for line in lines(page):
-        for part in re.split(r"&&|;|\|", line):
+        for part in re.split(r"&&|;|\|", re.sub(r"(^|\s)#.*", "", line)):
             words = _words(part.removeprefix("$ "))
             names = [Path(word).name for word in words]
             if program in names and not set(names[: names.index(program)]) - {"sudo", "-E", "env", "PATH=$PATH"}:
@@ -43,7 +43,7 @@ def commands(page: Path, program: str) -> list[list[str]]:
 
 def _words(line: str) -> list[str]:
     try:
-        return shlex.split(line, comments=True)
+        return shlex.split(line)
     except ValueError:  # prose with an apostrophe
         return []
 
