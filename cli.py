@@ -217,7 +217,7 @@ def doctor() -> None:
     render_checks(examine(), Console())
 
 
-app.command(epilog="Example: edgeroof ab adamw --providers torch-foreach,torch-fused,fused-adamw")(cli_kernels.ab)
+app.command(epilog="Example: edgeroof ab adamw --providers torch-foreach,torch-fused,edgeroof")(cli_kernels.ab)
 app.command(epilog="Example: edgeroof compare runs/foreach runs/fused", cls=cli_compare.ManyRunsCommand)(
     cli_compare.compare
 )

@@ -7,6 +7,7 @@ edgeroof.compare.save(result, "runs/compare-foreach-fused")
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import math
 import tempfile
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 RESULT_FILE = "compare.json"
 REPORT_FILE = "report.html"
 SCHEMA_VERSION = 1
+#: Shorter beginnings of names do not tell one side from another.
+_FEWEST_LETTERS = 3
 #: The levels that kernels are matched at, from coarse to fine.
 LEVELS = {
     "ops": ("phase", "op"),
@@ -177,14 +180,23 @@ def _check(sides: Sequence[Sequence[Run]], mixed: bool) -> None:
 
 
 def _labels(sides: Sequence[Sequence[Run]]) -> list[str]:
-    """Names of the folders; letters where there are none or two are alike."""
+    """A letter for each side, with the name of its folder, or what the names of its folders begin with."""
     letters = [chr(ord("A") + place) if place < 26 else f"run {place + 1}" for place in range(len(sides))]
-    names = [side[0].path.name if side[0].path else "" for side in sides]
+    names = [_common_name([run.path.name if run.path else "" for run in side]) for side in sides]
     repeated = [f" ×{len(side)}" if len(side) > 1 else "" for side in sides]
     return [
         f"{letter}: {name}{times}" if name else f"{letter}{times}"
         for letter, name, times in zip(letters, names, repeated)
     ]
+
+
+def _common_name(names: Sequence[str]) -> str:
+    """The name, or what several have in common at their beginning; the first of them where that says nothing."""
+    if len(names) == 1:
+        return names[0]
+    alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names))
+    common = "".join(letters[0] for letters in alike).rstrip("-_. ")
+    return common if len(common) >= _FEWEST_LETTERS else names[0]
 
 
 def _side(side: Side) -> dict[str, Any]:

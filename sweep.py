@@ -6,7 +6,9 @@ result = edgeroof.sweep.run(plan, "runs/sweep-base-orin")
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import functools
 import itertools
 import json
 import math
@@ -24,7 +26,8 @@ RESULT_FILE = "sweep.json"
 REPORT_FILE = "report.html"
 POINTS = "points"
 SCHEMA_VERSION = 1
-#: What can be swept over; a power mode only on devices that are projected.
+MODE_FILE = ".power-mode.json"
+#: What can be swept over; a power mode on devices that are projected, and on a Jetson by root.
 AXES = ("model", "batch_size", "source_length", "precision", "optimizer", "attention", "power_mode")
 
 #: Called with what is being done, the points done, the points in all, and the seconds left (least, most) if known.
@@ -56,7 +59,7 @@ def make_plan(
         raise UsageError(f"a sweep needs values for one of {', '.join(AXES)} at least; unknown: {unknown or 'none'}")
     projected = device not in ("auto", "cpu") and is_elsewhere(device)
     if "power_mode" in axes and not projected:
-        raise UsageError("power modes are swept by projection only: name a device that is not this machine")
+        _check_modes(axes["power_mode"])
     values = {name: list(dict.fromkeys(axes[name])) for name in AXES if name in axes}
     _check(values, base or {})
     points = [dict(zip(values, combination)) for combination in itertools.product(*values.values())]
@@ -73,6 +76,18 @@ def make_plan(
         "capture": dict(capture or {}),
         "points": named,
     }
+
+
+def _check_modes(names: Sequence[str]) -> None:
+    """Refuse power modes that cannot be chosen on this machine."""
+    from .profiler.nvpmodel import this_board
+
+    board = this_board()
+    reason = board.why_not()
+    if reason:
+        raise UsageError(f"no power mode can be chosen: {reason}. Name another device to sweep by projection only")
+    for name in names:
+        board.find(name)
 
 
 def _check(values: Mapping[str, Sequence[Any]], base: Mapping[str, Any]) -> None:
@@ -110,17 +125,35 @@ def run(
     """
     folder = Path(path).absolute()
     _prepare(plan, folder)
-    names = [point["name"] for point in plan["points"]]
-    for place, point in enumerate(plan["points"]):
-        if _finished(folder, point["name"]):
-            continue
-        done = sum(_finished(folder, name) for name in names)
-        on_progress(point["name"], done, len(names), _left(plan, folder, place))
-        _record(folder, point["name"], _attempt(plan, point, folder / POINTS / point["name"], command))
-    on_progress("done", len(names), len(names), None)
+    open_points = [point for point in _in_order(plan) if not _finished(folder, point["name"])]
+    everything = len(plan["points"])
+    with _power_modes(plan, folder, open_points) as choose_mode:
+        for place, point in enumerate(open_points):
+            left = open_points[place:]
+            on_progress(point["name"], everything - len(left), everything, _left(plan, folder, left))
+            run_it = functools.partial(_run_point, plan, point, folder / POINTS / point["name"], command, choose_mode)
+            _record(folder, point["name"], _attempt(run_it))
+    on_progress("done", everything, everything, None)
     result = collect(plan, folder, command)
     _save(result, folder)
     return result
+
+
+def _in_order(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The points as they are run: those of one power mode together, since changing it takes a while."""
+    modes = plan["axes"].get("power_mode", [None])
+    return sorted(plan["points"], key=lambda point: modes.index(point["config"].get("power_mode")))
+
+
+def _power_modes(
+    plan: Mapping[str, Any], folder: Path, open_points: Sequence[Any]
+) -> contextlib.AbstractContextManager[Callable[[str], None] | None]:
+    """A way to choose this board's power mode, where that is swept over; the mode that is on now comes back."""
+    from .profiler.nvpmodel import mode_put_back, this_board
+
+    if plan["projected"] or "power_mode" not in plan["axes"] or not (open_points or (folder / MODE_FILE).exists()):
+        return contextlib.nullcontext()
+    return mode_put_back(this_board(), folder / MODE_FILE)
 
 
 def collect(plan: Mapping[str, Any], folder: Path, command: str = "") -> dict[str, Any]:
@@ -211,15 +244,12 @@ def _record(folder: Path, name: str, record: Mapping[str, Any]) -> None:
     _write(folder / POINTS / f"{name}.json", record)
 
 
-def _attempt(plan: Mapping[str, Any], point: Mapping[str, Any], folder: Path, command: str) -> dict[str, Any]:
+def _attempt(run_point: Callable[[], None]) -> dict[str, Any]:
     """Run one point; what became of it, with the seconds that took."""
     start = time.monotonic()
     status, reason = "finished", None
     try:
-        if plan["projected"]:
-            _project(plan, point["config"], folder, command)
-        else:
-            _measure(plan, point["config"], folder, command)
+        run_point()
     except OutOfMemoryError as error:
         status, reason = "out of memory", str(error)
     except EdgeroofError as error:
@@ -227,24 +257,40 @@ def _attempt(plan: Mapping[str, Any], point: Mapping[str, Any], folder: Path, co
     return {"status": status, "reason": reason, "seconds": time.monotonic() - start}
 
 
-def _project(plan: Mapping[str, Any], config: Mapping[str, Any], folder: Path, command: str) -> None:
+def _run_point(
+    plan: Mapping[str, Any],
+    point: Mapping[str, Any],
+    folder: Path,
+    command: str,
+    choose_mode: Callable[[str], None] | None,
+) -> None:
+    settings = {**plan["base"], **point["config"]}
+    if plan["projected"]:
+        _project(plan, settings, folder, command)
+        return
+    mode = settings.pop("power_mode", None)
+    if mode is not None and choose_mode is not None:
+        choose_mode(mode)
+    _measure(plan, settings, folder, command)
+
+
+def _project(plan: Mapping[str, Any], settings: dict[str, Any], folder: Path, command: str) -> None:
     from .profiler.run import save
     from .project import client_step
     from .reports import html
 
-    settings = {**plan["base"], **config}
     mode = settings.pop("power_mode", None)
     run = client_step(plan["device"], power_mode=mode, largest_batch=False, command=command, **settings)
     save(run, folder, write_report=html.write)
 
 
-def _measure(plan: Mapping[str, Any], config: Mapping[str, Any], folder: Path, command: str) -> None:
+def _measure(plan: Mapping[str, Any], settings: Mapping[str, Any], folder: Path, command: str) -> None:
     from .sweep_worker import measure_apart
 
     measure_apart(
         {
             "device": plan["device"],
-            "config": {**plan["base"], **config},
+            "config": settings,
             "capture": plan["capture"],
             "out": str(folder),
             "command": command,
@@ -252,22 +298,15 @@ def _measure(plan: Mapping[str, Any], config: Mapping[str, Any], folder: Path, c
     )
 
 
-def _left(plan: Mapping[str, Any], folder: Path, place: int) -> tuple[float, float] | None:
-    """Seconds that the points from ``place`` on will take."""
-    points = plan["points"]
-    records = [_outcome(folder, point["name"])[0] for point in points]
-    settings = [{**plan["base"], **point["config"]} for point in points]
+def _left(plan: Mapping[str, Any], folder: Path, left: Sequence[Mapping[str, Any]]) -> tuple[float, float] | None:
+    """Seconds that the points ``left`` will take."""
+    records = [(point, _outcome(folder, point["name"])[0]) for point in plan["points"]]
     took = [
-        (config, record["seconds"])
-        for config, record in zip(settings, records)
+        ({**plan["base"], **point["config"]}, record["seconds"])
+        for point, record in records
         if record["status"] == "finished" and math.isfinite(record.get("seconds", math.nan))
     ]
-    open_points = [
-        config
-        for config, record in zip(settings[place:], records[place:])
-        if record["status"] not in ("finished", "out of memory")
-    ]
-    return remaining_seconds(took, open_points)
+    return remaining_seconds(took, [{**plan["base"], **point["config"]} for point in left])
 
 
 def _save(result: dict[str, Any], folder: Path) -> None:

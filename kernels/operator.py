@@ -7,6 +7,7 @@ that dispatch modes, the profiler, the table of costs and ``torch.compile`` see 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,30 +18,44 @@ from .support import triton_unavailable
 
 NAMESPACE = "edgeroof"
 
-_LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")
-
 
 def define(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> Callable[..., Any]:
     """Define an operator.
 
     Args:
-        schema: name, arguments and results, such as ``"softmax(Tensor scores, float dropout) -> Tensor"``.
+        schema: name, arguments and results, such as ``"softmax(Tensor scores, float dropout) -> Tensor"``. A name with
+            a namespace, ``"mylib::softmax(…"``, stays outside of edgeroof's own.
         run: computes it on every kind of device, below autograd.
         fake: makes results of the right shape, strides and dtype from fake tensors.
 
     Returns:
         The operator, to be called. Give it a gradient with :func:`differentiate`.
     """
-    name = schema.partition("(")[0]
-    _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-    _LIBRARY.impl(name, run, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=_LIBRARY)
-    return getattr(getattr(torch.ops, NAMESPACE), name)
+    namespace, name = _split(schema.partition("(")[0])
+    library = _library(namespace)
+    library.define(schema.removeprefix(f"{namespace}::"), tags=(torch.Tag.pt2_compliant_tag,))
+    library.impl(name, run, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"{namespace}::{name}", fake, lib=library)
+    return getattr(getattr(torch.ops, namespace), name)
 
 
 def differentiate(name: str, backward: Callable[..., Any], setup_context: Callable[..., None]) -> None:
     """Give the operator ``name`` a gradient; see :func:`torch.library.register_autograd`."""
-    torch.library.register_autograd(f"{NAMESPACE}::{name}", backward, setup_context=setup_context, lib=_LIBRARY)
+    namespace, name = _split(name)
+    library = _library(namespace)
+    torch.library.register_autograd(f"{namespace}::{name}", backward, setup_context=setup_context, lib=library)
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Namespace and name of an operator."""
+    namespace, found, rest = name.partition("::")
+    return (namespace, rest) if found else (NAMESPACE, name)
+
+
+@cache
+def _library(namespace: str) -> torch.library.Library:
+    """The library that holds a namespace's operators for as long as the process lives."""
+    return torch.library.Library(namespace, "FRAGMENT")
 
 
 def refuse_second_derivative(name: str, instead: str) -> None:

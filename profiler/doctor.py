@@ -22,7 +22,7 @@ from .calibrate import cache_folder
 from .power.jetson import choose_rails, find_rails, read_jtop_total
 from .power.nvml import probe
 from .power.rapl import rapl_meter
-from .tegra import is_tegra, read_text
+from .tegra import is_tegra, read_state, read_text
 
 Status = Literal["ok", "warn", "fail", "absent"]
 GB = 1e9
@@ -177,6 +177,24 @@ def check_jetson_rails(around: Surroundings) -> Iterator[Check]:
             )
 
 
+def check_board(around: Surroundings) -> Iterator[Check]:
+    """What a Jetson says of itself: its model and its power mode, which containers hide by default."""
+    if not is_tegra(around.root):
+        yield Check("Jetson board", "absent", "not a Jetson", "nothing to do: only Jetson boards have power modes")
+        return
+    state = read_state(around.root)
+    if not state.model:
+        remedy = "in a container: --security-opt systempaths=unconfined; without it --device auto cannot tell boards"
+        yield Check("Jetson board", "warn", "the device tree, which names the board, is hidden", remedy)
+    else:
+        yield Check("Jetson board", "ok", state.model)
+    if state.mode_id is None:
+        remedy = "in a container: mount /var/lib/nvpmodel and /etc/nvpmodel.conf, read-only (docs/jetson.md)"
+        yield Check("power mode", "warn", "cannot be read; the device's default is assumed", remedy)
+    else:
+        yield Check("power mode", "ok", state.mode_name or f"number {state.mode_id}")
+
+
 def check_jtop(around: Surroundings) -> Iterator[Check]:
     """jetson-stats, which only serves as a cross-check."""
     if importlib.util.find_spec("jtop") is None:
@@ -268,6 +286,7 @@ CHECKS: tuple[Callable[[Surroundings], Iterator[Check]], ...] = (
     check_torch,
     check_cupti,
     check_nvml,
+    check_board,
     check_jetson_rails,
     check_jtop,
     check_rapl,

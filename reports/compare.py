@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..profiler.comparison.breakdown import NO_KERNEL, OUTSIDE
 from ..profiler.schema import BOUNDS
-from .compare_figures import rooflines, waterfall
+from .compare_figures import letter, rooflines, waterfall
 from .document import Bar, Bars, Document, Facts, Paragraph, Part, Section, Table
 from .text import UNKNOWN, binary_bytes, count, duration, known, number, percent
 
@@ -28,7 +29,8 @@ _PROJECTED = (
 )
 _KERNELS = (
     "Kernels are timed in profiled steps, phases in bare ones. What no kernel accounts for stands as (no kernel): "
-    "gaps, and what the profiler adds, which is then taken off. Faster and slower mean 2 % and are no verdicts."
+    "gaps, and what the profiler adds, which is then taken off; (outside) lies between the phases. Faster and slower "
+    "mean 2 % and are no verdicts."
 )
 
 
@@ -45,7 +47,7 @@ def compare_document(result: Mapping[str, Any]) -> Document:
         kind=result["numbers"],
         headlines=tuple(line for difference in differences for line in _headlines(sides, difference)),
         sections=tuple(sections),
-        setting="; ".join(f"{side['label'].split(':')[0]} is {side['runs'][0]['title']}" for side in sides),
+        setting=_setting(result),
         warnings=tuple(_warnings(result)),
         command=result["command"],
         created=result["created"],
@@ -53,23 +55,50 @@ def compare_document(result: Mapping[str, Any]) -> Document:
     )
 
 
+def _setting(result: Mapping[str, Any]) -> str:
+    """What the sides are, and in what they differ."""
+    titles = [side["runs"][0]["title"] for side in result["sides"]]
+    if len(set(titles)) == 1:
+        what = f"all: {titles[0]}"
+    else:
+        what = "; ".join(f"{letter(side)}: {title}" for side, title in zip(result["sides"], titles))
+    differ = [
+        f"{entry['name']} ({', '.join(_value(value) for value in entry['values'])})" for entry in result["settings"]
+    ]
+    return what + (f" · they differ in {', '.join(differ)}" if differ else " · settings and versions are the same")
+
+
+def _value(value: Any) -> str:
+    return UNKNOWN if value is None else str(value)
+
+
 def _headlines(sides: Sequence[Mapping[str, Any]], difference: Mapping[str, Any]) -> list[str]:
     first, other = sides[0]["label"], sides[difference["side"]]["label"]
     step = difference["step"]
     lines = [f"A step of {other} takes {_change_words(step)} {first}{_sureness(step)}."]
     explained = [entry for entry in difference["phases"] if known(entry["share"])]
-    if explained:
-        main = max(explained, key=lambda entry: entry["share"])
-        lines.append(
-            f"The {main['phase']} phase explains {percent(round(main['share'], 6))} of the difference: "
-            f"{_signed(main['delta_ms'])} of {_signed(step['delta_ms'])}."
-        )
-        op = max(difference["ops"], key=lambda row: row["share"])
-        lines.append(
-            f"Most of it is {op['op']} in {op['phase']} ({op['change']}): {duration(1e3 * op['a_ms'])} against "
-            f"{duration(1e3 * op['b_ms'])}."
-        )
+    if not explained or step["verdict"] == "SAME":
+        return lines
+    main = max(explained, key=lambda entry: entry["share"])
+    op = max(difference["ops"], key=lambda row: row["share"])
+    share = percent(round(main["share"], 6))
+    if step["verdict"] == "UNCLEAR":
+        explains = f"Should that be more than chance, the {main['phase']} phase explains {share} of it"
+    else:
+        explains = f"The {main['phase']} phase explains {share} of the difference"
+    lines.append(f"{explains}: {_signed(main['delta_ms'])} of {_signed(step['delta_ms'])}.")
+    times = f"{duration(1e3 * op['a_ms'])} against {duration(1e3 * op['b_ms'])}"
+    lines.append(f"The largest part of it is {_op_words(op)} ({op['change']}): {times}.")
     return lines
+
+
+def _op_words(op: Mapping[str, Any]) -> str:
+    what = "time without a kernel" if op["op"] == NO_KERNEL else _short(op["op"])
+    return f"{what} {'outside of the phases' if op['phase'] == OUTSIDE else 'in ' + op['phase']}"
+
+
+def _short(op: str) -> str:
+    return op.removeprefix("aten::")
 
 
 def _change_words(step: Mapping[str, Any]) -> str:
@@ -80,10 +109,17 @@ def _change_words(step: Mapping[str, Any]) -> str:
     return f"{times}: {percent(abs(change))} {'less' if change < 0 else 'more'} than in"
 
 
+_SURENESS = {
+    "UNCLEAR": "which may be chance",
+    "SAME": "which counts as the same",
+}
+
+
 def _sureness(step: Mapping[str, Any]) -> str:
     if step["verdict"] is None:
         return ""
-    return f" ({step['verdict']}; 95 % interval {_interval(step)})"
+    words = _SURENESS.get(step["verdict"])
+    return f"{', ' + words if words else ''} ({step['verdict']}; 95 % interval {_interval(step)})"
 
 
 def _interval(entry: Mapping[str, Any]) -> str:
@@ -129,19 +165,24 @@ def _side_by_side(sides: Sequence[Mapping[str, Any]], bare: bool) -> Section:
     rows = [row for row in rows if any(cell != UNKNOWN for cell in row[1:])]
     rows += [(phase, *(duration(_us(side["phases_ms"].get(phase))) for side in sides)) for phase in phases]
     rows += [
-        (f"{bound} bound", *(percent(side["bounds"].get(bound, 0.0)) for side in sides))
+        (
+            bound if bound in ("inefficient", "unknown") else f"held by {bound}",
+            *(percent(side["bounds"].get(bound, 0.0)) for side in sides),
+        )
         for bound in BOUNDS
         if any(bound in side["bounds"] for side in sides)
     ]
     times = "true times of bare steps" if bare else "sums of kernels, as one of the runs has no times of bare steps"
     table = Table(f"Times are {times}; bounds are shares of kernel time", ("what", *_heads(sides)), tuple(rows))
-    return Section("Side by side", (table, Facts(tuple(_basis(side) for side in sides))))
+    bases = dict.fromkeys(_basis(side) for side in sides)
+    named = [(", ".join(letter(side) for side in sides if _basis(side) == basis), "", basis) for basis in bases]
+    return Section("Side by side", (table, Facts(tuple(named))))
 
 
-def _basis(side: Mapping[str, Any]) -> tuple[str, str, str]:
+def _basis(side: Mapping[str, Any]) -> str:
     """What a side's MFU, memory and power are of."""
     named = (("MFU of the", "mfu_denominator"), ("memory:", "peak_memory"), ("power of", "power_domain"))
-    return side["label"], "", "; ".join(f"{what} {side[name]}" for what, name in named if side[name]) or UNKNOWN
+    return "; ".join(f"{what} {side[name]}" for what, name in named if side[name]) or UNKNOWN
 
 
 def _us(ms: float | None) -> float | None:
@@ -158,7 +199,7 @@ def _step(sides: Sequence[Mapping[str, Any]], difference: Mapping[str, Any]) -> 
     heads = ("phase", "#difference", "#share", "#change", "#interval", "verdict")
     projected = "projected" in (first["kind"], other["kind"])
     return Section(
-        f"From {first['label']} to {other['label']}",
+        f"From {letter(first)} to {letter(other)}",
         (
             waterfall(first, other, difference),
             Table("Phases; shares are of the difference of the step and add up to 100 %", heads, rows),
@@ -186,18 +227,21 @@ def _step_row(name: str, entry: Mapping[str, Any], share: float | None) -> tuple
 
 
 def _kernels(sides: Sequence[Mapping[str, Any]], difference: Mapping[str, Any]) -> Section:
+    first, other = letter(sides[0]), letter(sides[difference["side"]])
+    numbers = ("change", f"#{first}", f"#{other}", "#difference", "#share")
     matched = difference["matched_share"] >= WELL_MATCHED
     level = "kernels" if matched else "modules"
     what = "op, module and shapes" if matched else "op and module; shapes differ too much to be matched"
-    other = sides[difference["side"]]["label"]
+    keys = ("op", "phase", "module", *(("shapes",) if matched else ()))
     return Section(
-        f"What changed in {other}",
+        f"What changed from {first} to {other}",
         (
-            Table("Ops of each phase", _OP_HEADS, _part_rows(difference["ops"], ("op", "phase"))),
+            Table("Ops of each phase", ("op", "phase", *numbers), _part_rows(difference["ops"], ("op", "phase"))),
             Table(
                 f"Kernels by {what}; layers are taken together",
-                ("op", "phase", "module", *(("shapes",) if matched else ()), *_OP_HEADS[2:]),
-                _part_rows(difference[level], ("op", "phase", "module", *(("shapes",) if matched else ()))),
+                (*keys, *numbers),
+                _part_rows(difference[level], keys),
+                spare=("shapes", "change", "module") if matched else ("change", "module"),
             ),
             Paragraph(_KERNELS, "quiet"),
         ),
@@ -205,12 +249,9 @@ def _kernels(sides: Sequence[Mapping[str, Any]], difference: Mapping[str, Any]) 
     )
 
 
-_OP_HEADS = ("op", "phase", "change", "#before", "#after", "#difference", "#share")
-
-
 def _part_rows(parts: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     shown, rest = parts[:MOST_ROWS], parts[MOST_ROWS:]
-    rows = [tuple(str(part[key]) for key in keys) + _part_numbers(part["change"], [part]) for part in shown]
+    rows = [tuple(_short(str(part[key])) for key in keys) + _part_numbers(part["change"], [part]) for part in shown]
     if rest:
         rows.append((f"{count(len(rest))} more", *[""] * (len(keys) - 1), *_part_numbers("", rest)))
     return tuple(rows)
@@ -226,7 +267,7 @@ def _part_numbers(change: str, parts: Sequence[Mapping[str, Any]]) -> tuple[str,
 def _bounds(sides: Sequence[Mapping[str, Any]]) -> Section:
     bars = tuple(
         Bar(
-            side["label"],
+            letter(side),
             tuple(Part(bound, 100 * side["bounds"][bound], bound) for bound in BOUNDS if side["bounds"].get(bound)),
             ", ".join(f"{bound} {percent(share)}" for bound, share in _largest(side["bounds"])),
             "projected" if side["kind"] == "projected" else "",
@@ -244,21 +285,20 @@ def _largest(bounds: Mapping[str, float]) -> list[tuple[str, float]]:
 
 def _settings(result: Mapping[str, Any]) -> Section:
     sides = result["sides"]
-    rows = tuple(
-        (entry["name"], *(UNKNOWN if value is None else str(value) for value in entry["values"]))
-        for entry in result["settings"]
-    )
+    rows = tuple((entry["name"], *(_value(value) for value in entry["values"])) for entry in result["settings"])
     block = (
         Table("Settings and versions that differ", ("what", *(side["label"] for side in sides)), rows)
         if rows
         else Paragraph("Settings and versions are the same.")
     )
     runs = tuple(
-        (side["label"], run["path"] or UNKNOWN, run["created"] or UNKNOWN, run["command"] or UNKNOWN)
+        (letter(side), run["path"] or UNKNOWN, run["created"] or UNKNOWN, run["command"] or UNKNOWN)
         for side in sides
         for run in side["runs"]
     )
-    return Section("What differs", (block, Table("Runs", ("side", "folder", "made", "command"), runs)))
+    return Section(
+        "What differs", (block, Table("Runs", ("side", "folder", "made", "command"), runs, spare=("command",)))
+    )
 
 
 def _warnings(result: Mapping[str, Any]) -> list[str]:
@@ -271,4 +311,4 @@ def _warnings(result: Mapping[str, Any]) -> list[str]:
         warnings.append("MFU is taken of different peaks, which stand below the numbers side by side")
     if len({side["power_domain"] for side in sides if side["power_domain"]}) > 1:
         warnings.append("power was measured on different rails; tokens/s/W are not of the same thing")
-    return warnings + [f"{side['label']}: {text}" for side in sides for text in side["warnings"]]
+    return warnings + [f"{letter(side)}: {text}" for side in sides for text in side["warnings"]]

@@ -12,18 +12,23 @@ from .text import duration, known, percent
 _MARGIN = 2.0
 
 
+def letter(side: Mapping[str, Any]) -> str:
+    """The short name of a side: its letter."""
+    return str(side["label"].partition(":")[0].partition(" ×")[0])
+
+
 def waterfall(first: Mapping[str, Any], other: Mapping[str, Any], difference: Mapping[str, Any]) -> Bars:
     """From the first side's step to the other's, phase by phase."""
     step = difference["step"]
-    bars = [Bar(first["label"], (Part("step", step["a_ms"], "phase"),), duration(1e3 * step["a_ms"]))]
+    bars = [Bar(letter(first), (Part("step", step["a_ms"], "phase"),), duration(1e3 * step["a_ms"]))]
     reached = step["a_ms"]
     for entry in difference["phases"]:
         if entry["delta_ms"]:
             bars.append(_change_bar(entry, reached))
             reached += entry["delta_ms"]
-    bars.append(Bar(other["label"], (Part("step", step["b_ms"], "phase"),), duration(1e3 * step["b_ms"])))
+    bars.append(Bar(letter(other), (Part("step", step["b_ms"], "phase"),), duration(1e3 * step["b_ms"])))
     legend = (("good", "less time"), ("inefficient", "more time"))
-    caption = f"From a step of {first['label']} to a step of {other['label']}"
+    caption = f"From a step of {letter(first)} to a step of {letter(other)}"
     return Bars(caption, tuple(bars), "ms", legend)
 
 
@@ -55,10 +60,10 @@ def rooflines(sides: Sequence[Mapping[str, Any]]) -> list[Section]:
 
 def _side_lines(side: Mapping[str, Any], left: float, right: float) -> list[Line]:
     points = tuple(Point(point["intensity"], point["gflops"]) for point in side["points"])
-    lines = [Line(side["label"], points, side["kind"])]
+    lines = [Line(f"{letter(side)}: ops", points, side["kind"])]
     roof = side["roof"]
     if roof:
-        name = f"{side['label']}: {roof['source']} roof, {roof['peak']}"
+        name = f"{letter(side)}: {roof['source']} roof, {roof['peak']}"
         lines.append(Line(name, _roof_points(roof, left, right), side["kind"], joined=True))
     return lines
 

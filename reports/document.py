@@ -44,12 +44,14 @@ class Table:
         heads: titles of the columns; ``#`` in front marks a column of numbers.
         rows: texts, one for each column.
         mark: where its numbers come from, in a few words; see :func:`origin`.
+        spare: heads of columns that a narrow terminal leaves out, the first of them first.
     """
 
     caption: str
     heads: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     mark: str = ""
+    spare: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,17 @@ from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.text import Text
 
-from .document import KIND_NOTES, Bars, Block, Document, Facts, Heatmap, Lines, Paragraph, Section, Table, caption
+from .document import KIND_NOTES, Bars, Block, Document, Facts, Heatmap, Line, Lines, Paragraph, Section, Table, caption
 from .rich_parts import BOUND_STYLES, ascii_only, facts, heading, plain_table
-from .text import clean, known, number
+from .text import UNKNOWN, clean, known, number
 
 _STYLES = {"measured": "cyan", "projected": "yellow", "simulated": "yellow", "mixed": "yellow"}
 _PARAGRAPHS = {"plain": "", "quiet": "dim", "warning": "yellow"}
 _PARTS = {**BOUND_STYLES, "good": "green", "fair": "yellow", "idle": "bright_black", "quiet": "bright_black"}
 _BAR_WIDTH = 34
 _SPARKS, _ASCII_SPARKS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
+#: Cells between columns.
+_GAP = 2
 #: Points of a sparkline.
 _LONGEST_SPARK = 40
 
@@ -77,6 +80,7 @@ def _facts(block: Facts, console: Console) -> RenderableType:
 
 
 def _table(block: Table, console: Console) -> RenderableType:
+    block = _narrowed(block, console.width)
     names = [head.removeprefix("#") for head in block.heads]
     right = [name for name, head in zip(names, block.heads) if head.startswith("#")]
     longest = max(names, key=lambda name: 0 if name in right else _width(block, names.index(name)), default="")
@@ -86,6 +90,28 @@ def _table(block: Table, console: Console) -> RenderableType:
     if ascii_only(console):
         table.safe_box = True
     return Group(Text(clean(caption(block)), style="italic dim"), table)
+
+
+def _narrowed(block: Table, width: int) -> Table:
+    """The table without as many of its spare columns as it takes to fit."""
+    left_out: list[str] = []
+    heads, rows = list(block.heads), [list(row) for row in block.rows]
+    for spare in block.spare:
+        if _natural_width(heads, rows) <= width:
+            break
+        at = heads.index(spare)
+        left_out.append(heads.pop(at).removeprefix("#"))
+        for row in rows:
+            row.pop(at)
+    if not left_out:
+        return block
+    said = f"{block.caption} ({', '.join(left_out)}: see report.html, or a wider terminal)"
+    return replace(block, caption=said, heads=tuple(heads), rows=tuple(tuple(row) for row in rows), spare=())
+
+
+def _natural_width(heads: list[str], rows: list[list[str]]) -> int:
+    widest = [max(len(head.removeprefix("#")), *(len(row[i]) for row in rows), 0) for i, head in enumerate(heads)]
+    return sum(widest) + _GAP * (len(heads) - 1)
 
 
 def _width(block: Table, column: int) -> int:
@@ -115,17 +141,37 @@ def _bars(block: Bars, console: Console) -> RenderableType:
 
 
 def _lines(block: Lines, console: Console) -> RenderableType:
+    if not block.joined:
+        return _scatter(block)
     sparks = _ASCII_SPARKS if ascii_only(console) else _SPARKS
-    table = plain_table("line", "first", "last", "course", right=("first", "last"))
+    table = plain_table("line", "first", "last", "course", right=("first", "last"), yielding="line")
     values = [point.y for line in block.lines for point in line.points if known(point.y)]
     low, high = (min(values), max(values)) if values else (0.0, 0.0)
     for line in block.lines:
         ys = [point.y for point in line.points]
-        name = clean(line.name) + ("" if line.kind == "measured" else f" ({line.kind})")
+        name = _line_name(line)
         first, last = (ys[0], ys[-1]) if ys else (None, None)
         table.add_row(Text(name), number(first), number(last), _spark(ys, low, high, sparks))
     title = f"{caption(block)} ({block.y_title} over {block.x_title})"
     return Group(Text(clean(title), style="italic dim"), table)
+
+
+def _scatter(block: Lines) -> RenderableType:
+    """Points have no course; what can be said of them in a line is how many there are, and where."""
+    table = plain_table("", "points", block.x_title, block.y_title, right=("points",), yielding="")
+    for line in block.lines:
+        xs, ys = [point.x for point in line.points], [point.y for point in line.points]
+        table.add_row(Text(_line_name(line)), str(len(xs)), Text(_range(xs)), Text(_range(ys)))
+    return Group(Text(clean(f"{caption(block)} (drawn in report.html)"), style="italic dim"), table)
+
+
+def _range(values: list[float]) -> str:
+    finite = [value for value in values if known(value)]
+    return f"{number(min(finite))} to {number(max(finite))}" if finite else UNKNOWN
+
+
+def _line_name(line: Line) -> str:
+    return clean(line.name) + ("" if line.kind == "measured" else f" ({line.kind})")
 
 
 def _spark(values: list[float], low: float, high: float, sparks: str) -> Text:

@@ -134,6 +134,33 @@ def test_repeated_runs_of_one_configuration_become_one_side() -> None:
         compare.compare([runs[:2], runs[2:]])
 
 
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_terminal_shows_every_number(slower: dict, width: int) -> None:
+    """Columns that do not fit are left out and named; those of numbers never are."""
+    text = printed(compare_document(slower), width=width)
+    assert max(map(len, text.splitlines())) <= width
+    kernels = text.partition("Kernels by op")[2].splitlines()
+    assert all(word in next(line for line in kernels if line.startswith("op ")) for word in ("A", "B", "share"))
+    assert ("shapes, change, module: see report.html" in " ".join(text.split())) == (width == 80)
+    assert ("encoder.block.*" in text.partition("Kernels by op")[2]) == (width == 200)
+
+
+@pytest.mark.parametrize(
+    ("names", "common"),
+    [(["fused"], "fused"), (["fused-1", "fused-2"], "fused"), (["a1", "b2"], "a1"), (["run", "run"], "run")],
+)
+def test_repeated_runs_are_called_what_they_have_in_common(names: list, common: str) -> None:
+    assert compare._common_name(names) == common
+
+
+def test_what_may_be_chance_is_called_so() -> None:
+    unsure = compare.compare([[measured(jitter=0.5)], [measured(jitter=0.5, optimizer=1.5)]])
+    assert unsure["differences"][0]["step"]["verdict"] == "UNCLEAR"
+    lines = compare_document(unsure).headlines
+    assert "which may be chance" in lines[0]
+    assert lines[1].startswith("Should that be more than chance")
+
+
 def test_the_report_holds_all_figures(slower: dict) -> None:
     document = compare_document(slower)
     assert "optimizer phase explains 100 %" in document.headlines[1]

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from edgeroof import cli, sweep, sweep_worker
 from edgeroof.errors import DeviceError, OutOfMemoryError, RunError, UsageError, WorkloadError
+from edgeroof.profiler import nvpmodel
 from edgeroof.reports import document_html
 from edgeroof.reports.sweep import sweep_document
 from edgeroof.sweep_points import knees, remaining_seconds
 
+from .profiler.fake_board import calls, make_board
 from .reports.test_document import printed
 
 SHORT = {"model": "tiny", "source_length": 32, "target_length": 16}
@@ -113,6 +115,44 @@ def test_points_are_measured_in_processes_of_their_own(tmp_path: Path) -> None:
     assert [done for done, _ in seen] == [0, 1, 2]
     assert seen[0][1] is None
     assert seen[1][1] is not None
+
+
+def test_a_boards_power_mode_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modes are chosen once each, one that needs a reboot is recorded, and Ctrl-C leaves the board as it was."""
+    board = make_board(tmp_path / "board", mode=2)
+    monkeypatch.setattr(nvpmodel, "this_board", lambda: board)
+    seen: list[tuple[int, int]] = []
+
+    def measure(plan: dict, settings: dict, folder: Path, command: str) -> None:
+        assert "power_mode" not in settings
+        seen.append((settings["batch_size"], board.current()))
+        if seen.count((4, 0)) == 1 and seen[-1] == (4, 0):
+            signal.raise_signal(signal.SIGINT)
+        raise OutOfMemoryError("recorded")
+
+    monkeypatch.setattr(sweep, "_measure", measure)
+    plan = sweep.make_plan({"batch_size": [1, 4], "power_mode": ["30W", "15W", "MAXN"]}, SHORT, device="cpu")
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run(plan, tmp_path / "s")
+    assert seen == [(1, 2), (4, 2), (1, 0), (4, 0)]
+    assert calls(board) == [1, 1, 0, 2]
+    assert board.current() == 2
+
+    result = sweep.run(plan, tmp_path / "s")
+    assert seen[4:] == [(4, 0)]
+    by_mode = {point["name"]: point for point in result["points"]}
+    assert "reboot" in by_mode["batch_size-1_power_mode-15W"]["reason"]
+    assert board.current() == 2
+    assert not (tmp_path / "s" / sweep.MODE_FILE).exists()
+
+
+def test_power_modes_need_a_board_and_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvpmodel, "this_board", lambda: make_board(tmp_path, is_root=False))
+    with pytest.raises(UsageError, match="needs root"):
+        sweep.make_plan({"power_mode": ["30W"]}, SHORT, device="cpu")
+    monkeypatch.setattr(nvpmodel, "this_board", lambda: make_board(tmp_path))
+    with pytest.raises(DeviceError, match="no power mode '60W'"):
+        sweep.make_plan({"power_mode": ["60W"]}, SHORT, device="cpu")
 
 
 def test_errors_come_back_from_the_other_process(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """FLOPs and bytes of an op: one table from op name to a small pure function of its record.
 
 To add an op, write its rule in the module it belongs to (or register one at run time with :func:`register`); see
-``docs/costs.md`` for what counts as a byte.
+``docs/adding-an-op-cost.md``.
 """
 
 from __future__ import annotations

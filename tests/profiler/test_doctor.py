@@ -157,3 +157,18 @@ def test_a_package_whose_import_breaks_is_not_ok(tmp_path: Path, monkeypatch: py
     line = doctor._package("edgeroof_broken_package", True, "pip install it")
     assert line.status == "fail"
     assert "libfoo.so" in line.detail
+
+
+def test_what_a_container_hides_of_a_board_is_told(tmp_path: Path) -> None:
+    """Docker hides the device tree; the file that says "Jetson" all the same is mounted."""
+    write(tmp_path / "etc/nv_tegra_release", "# R36")
+    model, mode = run(doctor.check_board, root=tmp_path)
+    assert (model.status, mode.status) == ("warn", "warn")
+    assert "systempaths=unconfined" in model.remedy
+    assert "/var/lib/nvpmodel" in mode.remedy
+    write(jetson(tmp_path) / "var/lib/nvpmodel/status", "pmode:0002")
+    assert [line.detail for line in run(doctor.check_board, root=tmp_path)] == [
+        "NVIDIA Jetson AGX Orin Developer Kit",
+        "number 2",
+    ]
+    assert [line.status for line in run(doctor.check_board, root=tmp_path / "a PC")] == ["absent"]

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from edgeroof.errors import RunError
 from edgeroof.reports import document_html, document_terminal
-from edgeroof.reports.document import Document, Line, Lines, Section
+from edgeroof.reports.document import Document, Line, Lines, Point, Section
 
 from .sample_document import HOSTILE, sample_document
 
@@ -69,3 +69,10 @@ def test_empty_figures_are_drawn() -> None:
 def test_a_report_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="cannot write"):
         document_html.write(sample_document(), tmp_path / "missing" / "report.html")
+
+
+def test_points_have_no_course_in_the_terminal() -> None:
+    cloud = Lines("Ops", "FLOP per byte", "GFLOP/s", (Line("ours", (Point(1.0, 20.0), Point(4.0, 5.0))),), joined=False)
+    text = printed(Document("s", "t", "measured", ("ok",), (Section("One", (cloud,)),)), width=80)
+    assert "drawn in report.html" in text
+    assert "5.00 to 20.0" in text

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -136,6 +137,38 @@ def parse_codec(text: str) -> Codec:
             known = [*QUANTISERS, *(f"{name}:{default}" for name, (_, default) in REDUCERS.items())]
             raise UsageError(f"unknown codec {text!r}; use {', '.join(known)}, or two joined as in topk:0.01+int8")
     return Codec(reducer, quantiser)
+
+
+def register_quantiser(quantiser: Quantiser) -> None:
+    """Make a quantiser known by its name to :func:`parse_codec`, and so to every ``--codec``; of this process only.
+
+    Raises:
+        UsageError: the name is taken, or cannot be part of a codec's name.
+    """
+    _check_name(quantiser.name)
+    QUANTISERS[quantiser.name] = quantiser
+
+
+def register_reducer(kind: str, make: Callable[[str], Reducer], default: str) -> None:
+    """Make a reducer known to :func:`parse_codec`; of this process only.
+
+    Args:
+        kind: what the user types before the colon.
+        make: the reducer from the text behind the colon; a ``ValueError`` says that the text makes no sense.
+        default: the text where there is none.
+
+    Raises:
+        UsageError: the name is taken, or cannot be part of a codec's name.
+    """
+    _check_name(kind)
+    REDUCERS[kind] = (make, default)
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
+        raise UsageError(f"{name!r} cannot name a part of a codec; use small letters, digits and hyphens")
+    if name in ("none", "all", "lora", *QUANTISERS, *REDUCERS):
+        raise UsageError(f"there is a part of codecs called {name!r} already")
 
 
 def _reducer(kind: str, argument: str) -> Reducer:

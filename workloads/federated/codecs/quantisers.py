@@ -45,8 +45,18 @@ class Quantiser:
     size: Callable[[int], int]
 
 
-def _expect(arrays: Arrays, name: str, dtype: str, size: int) -> Tensor:
-    """An array of a received payload, checked."""
+def expect(arrays: Arrays, name: str, dtype: str, size: int) -> Tensor:
+    """An array of a received payload, checked.
+
+    Args:
+        arrays: of the payload.
+        name: of the array.
+        dtype: torch's name of its type, such as ``int8``.
+        size: number of its elements.
+
+    Raises:
+        UpdateError: it is not there, or of another type or size.
+    """
     array = arrays.get(name)
     if array is None or str(array.dtype) != f"torch.{dtype}" or tuple(array.shape) != (size,):
         found = "nothing" if array is None else f"{array.dtype} {list(array.shape)}"
@@ -59,7 +69,7 @@ def _keep(values: Tensor) -> dict[str, Tensor]:
 
 
 def _kept(arrays: Arrays, count: int) -> Tensor:
-    return _expect(arrays, "values", "float32", count)
+    return expect(arrays, "values", "float32", count)
 
 
 def _halve(values: Tensor) -> dict[str, Tensor]:
@@ -72,7 +82,7 @@ def _halve(values: Tensor) -> dict[str, Tensor]:
 
 
 def _halved(arrays: Arrays, count: int) -> Tensor:
-    return _expect(arrays, "values", "float16", count).float()
+    return expect(arrays, "values", "float16", count).float()
 
 
 def _blocks(count: int) -> int:
@@ -127,8 +137,8 @@ def _to_int8(values: Tensor) -> dict[str, Tensor]:
 
 
 def _from_int8(arrays: Arrays, count: int) -> Tensor:
-    codes = _expect(arrays, "codes", "int8", count)
-    return _dequantise(codes, _expect(arrays, "scales", "bfloat16", _blocks(count)), count)
+    codes = expect(arrays, "codes", "int8", count)
+    return _dequantise(codes, expect(arrays, "scales", "bfloat16", _blocks(count)), count)
 
 
 def _to_int4(values: Tensor) -> dict[str, Tensor]:
@@ -144,9 +154,9 @@ def _to_int4(values: Tensor) -> dict[str, Tensor]:
 def _from_int4(arrays: Arrays, count: int) -> Tensor:
     import torch
 
-    packed = _expect(arrays, "codes", "uint8", -(-count // 2))
+    packed = expect(arrays, "codes", "uint8", -(-count // 2))
     codes = torch.stack((packed & 15, packed >> 4), 1).view(-1)[:count].to(torch.int8) - (INT4_LEVELS + 1)
-    return _dequantise(codes, _expect(arrays, "scales", "bfloat16", _blocks(count)), count)
+    return _dequantise(codes, expect(arrays, "scales", "bfloat16", _blocks(count)), count)
 
 
 def _size8(count: int) -> int:
