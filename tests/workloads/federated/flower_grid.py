@@ -25,7 +25,7 @@ class MemoryGrid(Grid):
     def __init__(self, behaviours: list[Behaviour], nodes: int | None = None) -> None:
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1  # Flower's processes set them
         self.behaviours = dict(enumerate(behaviours, start=100))
-        count = nodes or len(behaviours)
+        self.count = count = nodes or len(behaviours)
         self.contexts = {
             node: Context(1, node, {"index": index, "nodes": count}, RecordDict(), {})
             for index, node in enumerate(self.behaviours)

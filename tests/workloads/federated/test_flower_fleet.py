@@ -103,10 +103,10 @@ def test_runs_come_home_whole(run_files: dict, tmp_path: Path) -> None:
     assert json.loads(json.dumps(facts)) == facts
 
 
-def huge_table() -> bytes:
-    """A small file that announces very many rows."""
+def table_of(rows: int) -> bytes:
+    """A small file that announces many rows."""
     sink = pa.BufferOutputStream()
-    column = pa.DictionaryArray.from_arrays(pa.array([0] * (tables.MOST_CELLS + 1), pa.int8()), ["x"])
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int8()), ["x"])
     pa.parquet.write_table(pa.table({"name": column}), sink)
     return sink.getvalue().to_pybytes()
 
@@ -134,9 +134,12 @@ def test_files_that_are_no_run_are_refused(
     assert not (tmp_path / ".node-0").exists()
 
 
-def test_huge_tables_are_refused_by_their_outline(run_files: dict, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="announces"):
-        tables.write_checked({**run_files, "ops.parquet": huge_table()}, tmp_path / "node-0")
+def test_huge_tables_are_refused_by_their_outline(
+    run_files: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "MOST_CELLS", 1_000_000)
+    with pytest.raises(RunError, match="announces 1,000,001 rows"):
+        tables.write_checked({**run_files, "ops.parquet": table_of(1_000_001)}, tmp_path / "node-0")
 
 
 def test_nodes_that_sent_no_run_are_named(run_files: dict, tmp_path: Path) -> None:
