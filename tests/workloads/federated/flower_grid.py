@@ -31,6 +31,7 @@ class MemoryGrid(Grid):
             for index, node in enumerate(self.behaviours)
         }
         self.sent: list[Message] = []
+        self.silent: set[int] = set()
         self._replies: dict[str, Message] = {}
 
     def get_node_ids(self) -> Iterable[int]:
@@ -45,7 +46,7 @@ class MemoryGrid(Grid):
             node = message.metadata.dst_node_id
             behave = self.behaviours[node] if message.metadata.message_type == "train" else honest
             reply = behave(message, self.contexts[node])
-            if reply is not None:
+            if reply is not None and node not in self.silent:
                 self._replies[number] = reply
             numbers.append(number)
         return numbers

@@ -17,7 +17,7 @@ from edgeroof.errors import FederatedError, UpdateError
 from edgeroof.workloads.federated.codecs import parse_codec
 from edgeroof.workloads.federated.flower import wire
 from edgeroof.workloads.federated.flower.engine import FlowerEngine
-from edgeroof.workloads.federated.flower.nodes import Roster, read_node
+from edgeroof.workloads.federated.flower.nodes import INTRODUCTION_S, Roster, read_node
 from edgeroof.workloads.federated.results import MOST_REASON, ClientFailure, ClientResult
 from edgeroof.workloads.federated.rounds import Federation
 from edgeroof.workloads.federated.update import Message as Update
@@ -184,6 +184,22 @@ def test_a_node_that_claims_other_clients_is_not_used() -> None:
     grid = MemoryGrid([honest, honest])
     grid.contexts[101].node_config.update(index=0, nodes=1)
     assert [(node.node_id, node.index) for node in Roster(post(grid), 2).update()] == [(100, 0)]
+
+
+def test_a_node_that_never_says_a_word_holds_up_one_round() -> None:
+    grid = MemoryGrid([honest, honest])
+    grid.silent.add(101)
+    clock = post(grid)
+    roster, passed = Roster(clock, 2), []
+    for _ in range(5):
+        before = clock.clock()
+        assert [node.node_id for node in roster.update()] == [100]
+        passed.append(clock.clock() - before)
+        clock.pause(60)
+    assert passed == [INTRODUCTION_S, 0, 0, 0, 0]
+    grid.silent.clear()
+    clock.pause(INTRODUCTION_S)
+    assert [node.node_id for node in roster.update()] == [100, 101]
 
 
 def test_a_node_that_was_started_again_takes_its_place() -> None:

@@ -109,6 +109,14 @@ def _reason(error: Any) -> str:
     return one_line(str(error.reason or f"error {error.code}"))
 
 
+@dataclass(frozen=True)
+class Question:
+    """Who a node is, asked and not answered yet."""
+
+    node_id: int
+    deadline: float
+
+
 class Roster:
     """The SuperNodes that have introduced themselves, one for each index.
 
@@ -120,23 +128,44 @@ class Roster:
     def __init__(self, post: Post, nodes: int) -> None:
         self._post, self._nodes = post, nodes
         self._known: dict[int, Node] = {}
+        self._asked: dict[str, Question] = {}
+        self._met: set[int] = set()
 
     def update(self) -> list[Node]:
-        """The nodes that are there now, by index; new ones are asked who they are.
+        """The nodes that are there now, by index; others are asked who they are.
 
-        Of several with one index the one that came last counts: it was started again, and Flower has not missed the
-        other yet.
+        Those that are seen for the first time are waited for, later only taken notice of: who connects and never says
+        a word holds up one round, not all. Of several with one index the one that came last counts: it was started
+        again, and Flower has not missed the other yet.
         """
         online = self._post.online()
-        new = sorted(online - self._known.keys())
-        if new:
-            replies = self._post.ask_all(new, wire.content({"question": "who"}, {}), "query", INTRODUCTION_S)
-            for node_id, reply in replies.items():
-                node = read_node(node_id, reply)
-                if node is not None and node.nodes == self._nodes:
-                    self._known[node_id] = node
+        new = online - self._met
+        self._met |= new
+        self._ask(online - self._known.keys())
+        self._listen()
+        deadline = self._post.clock() + INTRODUCTION_S
+        while new & self._pending() and self._post.clock() < deadline:
+            self._post.pause(POLL_S)
+            self._listen()
         by_index = {node.index: node for node in self._known.values() if node.node_id in online}
         return [by_index[index] for index in sorted(by_index)]
+
+    def _pending(self) -> set[int]:
+        return {question.node_id for question in self._asked.values()}
+
+    def _ask(self, nodes: set[int]) -> None:
+        """Ask nodes who they are, but for those that still have time to say it."""
+        now = self._post.clock()
+        self._asked = {number: asked for number, asked in self._asked.items() if now < asked.deadline}
+        for node_id in sorted(nodes - self._pending()):
+            number = self._post.send(node_id, wire.content({"question": "who"}, {}), "query", INTRODUCTION_S)
+            self._asked[number] = Question(node_id, now + INTRODUCTION_S)
+
+    def _listen(self) -> None:
+        for number, reply in self._post.take(list(self._asked)).items():
+            node = read_node(self._asked.pop(number).node_id, reply)
+            if node is not None and node.nodes == self._nodes:
+                self._known[node.node_id] = node
 
     def wait(self, timeout_s: float) -> list[Node]:
         """Wait until all nodes are there; go on with fewer after ``timeout_s``.
