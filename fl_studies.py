@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 STUDY_FILE = "study.json"
 SCHEMA_VERSION = 1
-CODECS = ("none", "fp16", "int8", "int4", "topk:0.01+int8", "lowrank:4+int8", "lora:8+int8")
+CODECS = ("none", "fp16", "int8", "int4", "topk:0.1+int8", "topk:0.01+int8", "lowrank:4+int8", "lora:8+int8")
 LINKS = ("1g", "wifi", "5g", "lte")
 
 #: Fields of a client's step, and of a federation, with which the tiny model learns within seconds on a CPU core.
