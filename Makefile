@@ -30,6 +30,9 @@ GPU ?= a100
 LORA ?= 8
 RUN ?=
 NODES ?=
+STUDY ?= compression
+SEEDS ?=
+FULL ?=
 ARCH ?= sm_87
 QUICK ?=
 ONLY ?=
@@ -40,7 +43,7 @@ ARGS ?=
 option = $(if $($(1)),$(2) $($(1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup profile analyze ab compare sweep paper kernels gpu-evidence fl fl-profile devices calibrate doctor test test-all lint format benchmarks clean
+.PHONY: help setup profile analyze ab compare sweep paper kernels gpu-evidence fl fl-profile fl-granularity fl-study devices calibrate doctor test test-all lint format benchmarks clean
 
 help: ## list the targets
 	@echo "edgeroof: what holds a training step back, kernel by kernel"
@@ -105,6 +108,10 @@ fl-profile: $(VENV)/.dev-ready ## profile the client step on every SuperNode and
 fl-granularity: $(VENV)/.run-ready ## how much of a round is computing, per device, codec and link (MODEL GPU LORA RUN OUT)
 	@$(BIN)/edgeroof fl granularity $(if $(RUN),--run $(RUN),--model $(MODEL) --device $(GPU)) \
 	  $(call option,LORA,--lora-rank) $(call option,BATCH,--batch-size) $(call option,OUT,--out) $(ARGS)
+
+fl-study: $(VENV)/.run-ready ## which codec, or which way of choosing clients, learns at the least cost? (STUDY: compression selection; SEEDS ROUNDS FULL OUT)
+	@$(BIN)/edgeroof fl study $(STUDY) $(call option,SEEDS,--seeds) $(call option,ROUNDS,--rounds) \
+	  $(if $(filter-out 0,$(FULL)),--full) $(call option,OUT,--out) $(ARGS)
 
 devices: $(VENV)/.run-ready ## list the devices edgeroof knows
 	@$(BIN)/edgeroof devices $(ARGS)

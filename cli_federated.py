@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from . import cli_studies, fl
-from .cli_kernels import result_folder
+from .cli_kernels import GATE_FAILED, result_folder
 from .errors import UsageError
 from .progress import count_progress
 
@@ -117,6 +117,30 @@ def show(
 ) -> None:
     """Print the report of a federation that was run earlier."""
     _show(fl.load(folder), folder, as_json)
+
+
+@app.command(epilog="Example: edgeroof fl difference runs/fl-tiny runs/fl-flower")
+def difference(
+    a: Annotated[Path, typer.Argument(help="the folder of a federation")],
+    b: Annotated[Path, typer.Argument(help="that of another, such as the same one over Flower")],
+    tolerance: Annotated[float, typer.Option(help="largest relative difference that passes")] = 1e-5,
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON, nothing else")] = False,
+) -> None:
+    """Say how far the weights of two federations are apart; exit code 3 when it is more than rounding."""
+    result = fl.difference(a, b)
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        rounds = " and ".join(map(str, dict.fromkeys(result["rounds"])))
+        what = (
+            "every bit is equal"
+            if result["equal"]
+            else f"the largest difference is {result['largest']:.3g}, in {result['tensor']}, the relative one "
+            f"{result['relative']:.3g}"
+        )
+        typer.echo(f"{result['values']:,} weights after round {rounds}: {what}.")
+    if not result["relative"] <= tolerance or len(set(result["rounds"])) > 1:
+        raise typer.Exit(GATE_FAILED)
 
 
 @app.command(epilog="Example: edgeroof fl profile --model tiny --nodes 3 --out runs/fleet")

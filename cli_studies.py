@@ -33,7 +33,7 @@ def compression(
     links: Annotated[str, typer.Option(help="10g, 1g, wifi, 5g, 4g, lte, or DOWN/UP/RTT as in 50/10/30")] = (
         ",".join(fl_studies.LINKS)
     ),
-    seeds: Annotated[int, typer.Option(help="federations per codec; 5 make intervals mean something")] = 3,
+    seeds: Annotated[int, typer.Option(help="federations per codec; 5 make intervals mean something")] = 5,
     rounds: Annotated[int | None, typer.Option(help="of each federation")] = None,
     clients: Annotated[int, typer.Option(help="clients the data is split over")] = 6,
     dialogues: Annotated[int | None, typer.Option(help="training dialogues of all clients together")] = None,

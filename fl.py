@@ -8,16 +8,19 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from .errors import RunError, UsageError
+from .errors import FederatedError, RunError, UpdateError, UsageError
 from .result_files import read_result
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .workloads.federated.checkpoint import Checkpoint
     from .workloads.federated.config import FederatedConfig
     from .workloads.federated.flower.deployment import FlowerOptions
@@ -195,6 +198,53 @@ def load(path: str | Path) -> dict[str, Any]:
     return read_result(
         path, RESULT_FILE, kind="federated", version=SCHEMA_VERSION, what="the result", none="no result of a federation"
     )
+
+
+def difference(a: str | Path, b: str | Path) -> dict[str, Any]:
+    """How far the server's weights of two federations are apart, after the last round of each.
+
+    Args:
+        a: folder of a federation, see :func:`run`.
+        b: of the other.
+
+    Returns:
+        JSON-ready: ``rounds`` of both, ``values``, ``largest`` absolute difference and the ``tensor`` that has it,
+        ``relative``, the norm of the difference over that of ``a``, and ``equal``, whether every bit is.
+
+    Raises:
+        FederatedError: there is no checkpoint, it is damaged, or the models differ.
+    """
+    from .workloads.federated.update import check_like
+
+    one, other = _last_round(a), _last_round(b)
+    try:
+        check_like(other.weights, one.weights)
+    except UpdateError as error:
+        raise FederatedError(f"{a} and {b} are federations of different models: {error}") from error
+    apart = {name: (other.weights[name] - tensor).double() for name, tensor in one.weights.items()}
+    tensor = max(apart, key=lambda name: _largest(apart[name]))
+    size = math.sqrt(sum(float(weight.double().square().sum()) for weight in one.weights.values()))
+    return {
+        "rounds": [one.round_number, other.round_number],
+        "values": sum(weight.numel() for weight in one.weights.values()),
+        "largest": _largest(apart[tensor]),
+        "tensor": tensor,
+        "relative": math.sqrt(sum(float(gap.square().sum()) for gap in apart.values())) / (size or 1.0),
+        "equal": not any(bool(gap.any()) for gap in apart.values()),
+    }
+
+
+def _last_round(folder: str | Path) -> Checkpoint:
+    from .workloads.federated import checkpoint
+
+    found = checkpoint.latest(Path(folder) / CHECKPOINTS)
+    if found is None:
+        raise FederatedError(f"{folder} holds no checkpoint of a federation; make one with edgeroof fl run --out")
+    return found
+
+
+def _largest(gap: Tensor) -> float:
+    return float(gap.abs().max()) if gap.numel() else 0.0
 
 
 def _local(trainer: ClientTrainer, checkpoints: Path | None, on_progress: Progress) -> Checkpoint:
@@ -377,6 +427,7 @@ def _save_granularity(result: Mapping[str, Any], folder: Path) -> None:
 __all__ = [
     "ENGINES",
     "compare_links",
+    "difference",
     "engine_seconds",
     "granularity",
     "load",

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 STUDY_FILE = "study.json"
 SCHEMA_VERSION = 1
-CODECS = ("none", "fp16", "int8", "int4", "topk:0.01+int8", "lowrank:4+int8")
+CODECS = ("none", "fp16", "int8", "int4", "topk:0.1+int8", "topk:0.01+int8", "lowrank:4+int8", "lora:8+int8")
 LINKS = ("1g", "wifi", "5g", "lte")
 
 #: Fields of a client's step, and of a federation, with which the tiny model learns within seconds on a CPU core.
 _CLIENT = {"batch_size": 8, "source_length": 48, "target_length": 12, "learning_rate": 3e-3}
-_QUICK = {"dialogues": 160, "eval_dialogues": 16, "rounds": 6, "sampled": 3}
-_FULL = {"dialogues": 800, "eval_dialogues": 48, "rounds": 20, "sampled": 3}
+_QUICK = {"dialogues": 400, "eval_dialogues": 32, "rounds": 12, "sampled": 3}
+_FULL = {"dialogues": 800, "eval_dialogues": 48, "rounds": 24, "sampled": 3}
 
 
 def base(model: str = "tiny", *, quick: bool = True, device: str = "cpu", **changes: Any) -> FederatedConfig:

@@ -99,9 +99,20 @@ def _learning(result: Mapping[str, Any]) -> Section:
                 mark="measured here",
             ),
             Paragraph(confidence_note(result["codecs"][0]["intervals"]["loss"]), "quiet"),
+            *_limits(result),
         ),
         lead="measured: every codec ran whole federations",
     )
+
+
+def _limits(result: Mapping[str, Any]) -> list[Paragraph]:
+    """What this says nothing about."""
+    if result["config"]["client"]["model"] != "tiny":
+        return []
+    text = "The tiny model starts from random weights and changes all of them; a pretrained one changes less."
+    if any(codec["codec"].startswith("lora:") for codec in result["codecs"]):
+        text += " Adapters suffer most from that: here they sit on weights that never learned anything."
+    return [Paragraph(text, "quiet")]
 
 
 def _granularity(result: Mapping[str, Any]) -> Section:

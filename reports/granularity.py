@@ -50,25 +50,39 @@ def _rows_of(result: Mapping[str, Any], case: int) -> list[Mapping[str, Any]]:
 
 
 def _headlines(result: Mapping[str, Any]) -> list[str]:
-    """One sentence per client on its slowest link: all weights as they are, the best codec, and adapters."""
+    """For each client on its slowest link: all weights as they are, the best codec, and adapters."""
     lines = []
     for client in _unique(_client(case) for case in result["cases"]):
         own = [(case, _rows_of(result, index)) for index, case in enumerate(result["cases"]) if _client(case) == client]
         slowest = min((row for _, rows in own for row in rows), key=_value)["link"]
-        parts = [_best(case, [row for row in rows if row["link"] == slowest]) for case, rows in own]
-        lines.append(f"{client}, over {slowest}: {'; '.join(parts)}.")
+        lines += _lift(client, slowest, [(case, [r for r in rows if r["link"] == slowest]) for case, rows in own])
     waiting = [link for link, best in _best_by_link(result).items() if best < WORTH_IT]
     if waiting:
         lines.append(f"Over {', '.join(waiting)} no codec here makes a client compute longer than it communicates.")
     return lines
 
 
-def _best(case: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+def _lift(
+    client: str, link: str, variants: Sequence[tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]
+) -> list[str]:
+    """G of the first variant as it is sent, and how many times higher codecs and other variants lift it."""
+    case, rows = variants[0]
     plain, best = rows[0], max(rows, key=_value)
-    text = f"with {_variant(case)} as {plain['codec']}, G is {_interval(plain)}"
-    if best is plain:
-        return text
-    return f"{text}, and {best['codec']} lifts it {number(_value(best) / _value(plain))} times to {_interval(best)}"
+    text = f"{client}, over {link}: G is {_interval(plain)} with {_variant(case)} as {plain['codec']}"
+    if best is not plain:
+        text += f"; {best['codec']} lifts it {_times(best, plain)} to {_interval(best)}"
+    lines = [f"{text}."]
+    for case, rows in variants[1:]:
+        first, best = rows[0], max(rows, key=_value)
+        more = "" if best is first else f", with {best['codec']} {_times(best, plain)} to {_interval(best)}"
+        lines.append(
+            f"{_variant(case)} as {first['codec']} lifts it {_times(first, plain)} to {_interval(first)}{more}."
+        )
+    return lines
+
+
+def _times(row: Mapping[str, Any], plain: Mapping[str, Any]) -> str:
+    return f"{number(_value(row) / _value(plain))} times"
 
 
 def _best_by_link(result: Mapping[str, Any]) -> dict[str, float]:
@@ -155,7 +169,7 @@ def _machine(result: Mapping[str, Any]) -> str:
 
 
 def _table(result: Mapping[str, Any]) -> Section:
-    heads = ("codec", "link", "#T_comm", "#G", "#2×", "#4×", "#limit", "#energy")
+    heads = ("codec", "link", "#T_comm", "#G", "#2×", "#4×", "#limit", "#energy share")
     tables = tuple(
         Table(
             f"{_client(case)}, {_variant(case)}: T_comp {_computing(case)}, {case['step']['kind']}",
@@ -166,8 +180,8 @@ def _table(result: Mapping[str, Any]) -> Section:
     )
     note = (
         "2× and 4×: how much faster a round gets when so many times the clients share its computing; the limit, G + 1, "
-        "is that of ever more. Energy: the share that communication takes of a client's. The interval of G is that of "
-        "T_comp, in proportion."
+        "is that of ever more. Energy share: what communication takes of a client's energy. The interval of G is "
+        "that of T_comp, in proportion."
     )
     return Section("Speed-up and energy", (*tables, Paragraph(note, "quiet")), lead="transfers by the links' model")
 

@@ -14,7 +14,7 @@ LEAST_CONFIDENCE = 0.75
 
 
 def spread(entry: Mapping[str, Any], show: Callable[[float], str] = number) -> str:
-    """A median and its interval: ``1.2 (1.1 to 1.4)``; how many seeds got there when some did not.
+    """A median and its interval: ``1.2 (1.1 to 1.4)``, and how many seeds got there when some did not.
 
     Args:
         entry: an interval over seeds in its JSON form, ``None`` for infinity.
@@ -22,7 +22,11 @@ def spread(entry: Mapping[str, Any], show: Callable[[float], str] = number) -> s
     """
     middle = UNKNOWN if entry["middle"] is None else show(entry["middle"])
     if entry["reached"] < entry["count"]:
-        return f"{middle} ({entry['reached']} of {entry['count']} seeds)"
+        seeds = f"{entry['reached']} of {entry['count']} seeds"
+        if entry["low"] is None:
+            return f"{middle} ({seeds})"
+        high = "never" if entry["high"] is None else show(entry["high"])
+        return f"{middle} ({show(entry['low'])} to {high}; {seeds})"
     if entry["count"] == 1 or entry["low"] == entry["high"]:
         return middle
     return f"{middle} ({show(entry['low'])} to {show(entry['high'])})"

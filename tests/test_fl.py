@@ -4,12 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 import edgeroof.cli
 from edgeroof import fl
-from edgeroof.errors import RunError, UsageError
+from edgeroof.errors import FederatedError, RunError, UsageError
 from edgeroof.reports import document_html
 from edgeroof.reports.federated import federated_document
+from edgeroof.workloads.federated import checkpoint
+from edgeroof.workloads.federated.checkpoint import Checkpoint
+from edgeroof.workloads.federated.update import Message
 
 SMALL = {
     "client": {"batch_size": 4, "source_length": 32, "target_length": 12},
@@ -57,6 +61,35 @@ def test_what_was_left_out_is_in_the_report(result: tuple) -> None:
     assert any("1 answers" in warning for warning in document.warnings)
     assert any("rounds 2 changed nothing" in warning for warning in document.warnings)
     assert "<b>vanished" not in document_html.render(document)
+
+
+def federation_of(folder: Path, weights: dict) -> str:
+    state = Checkpoint(1, weights, {}, Message({}), [])
+    checkpoint.write(folder / fl.CHECKPOINTS, fl.preset("tiny"), state)
+    return str(folder)
+
+
+def test_how_far_weights_are_apart(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    one = federation_of(tmp_path / "one", {"a": torch.tensor([3.0, 4.0]), "empty": torch.zeros(0), "b": torch.zeros(1)})
+    near = {"a": torch.tensor([3.0, 4.0]), "empty": torch.zeros(0), "b": torch.tensor([-5e-6])}
+    near_folder, far_folder = (
+        federation_of(tmp_path / "near", near),
+        federation_of(tmp_path / "far", {**near, "b": torch.tensor([0.5])}),
+    )
+    assert fl.difference(one, one)["equal"]
+    found = fl.difference(one, near_folder)
+    assert (found["tensor"], found["equal"], found["rounds"], found["values"]) == ("b", False, [1, 1], 3)
+    assert found["largest"] == pytest.approx(5e-6)
+    assert found["relative"] == pytest.approx(1e-6)
+    for folder, code in ((one, 0), (near_folder, 0), (far_folder, 3)):
+        assert edgeroof.cli.run_command(["fl", "difference", one, folder]) == code
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "3 weights after round 1: every bit is equal."
+    assert told[2].endswith("the largest difference is 0.5, in b, the relative one 0.1.")
+    with pytest.raises(FederatedError, match="no checkpoint"):
+        fl.difference(one, tmp_path / "nothing")
+    with pytest.raises(FederatedError, match="different models"):
+        fl.difference(one, federation_of(tmp_path / "other", {"a": torch.zeros(3)}))
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

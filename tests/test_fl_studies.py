@@ -18,6 +18,11 @@ SELECTION = [
 ]  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def few_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(fl_studies._QUICK, "eval_dialogues", 4)
+
+
 def run(command: list, folder: Path, capsys: pytest.CaptureFixture) -> dict:
     assert edgeroof.cli.run_command([*command, *COMMON, "--out", str(folder)]) == 0
     return json.loads(capsys.readouterr().out)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 #: A payload may be this much larger than the weights in fp32, for headers and places, before it is called a giant.
 GIANT_FACTOR = 2
 GIANT_SLACK = 1 << 20
+#: No honest change comes near; the square of a larger one would not be a finite fp32 number in the server's step.
+LARGEST_CHANGE = 1e18
 
 SERVER_OPTIMIZERS = ("fedavg", "fedavgm", "fedadam", "fedadamw")
 
@@ -116,7 +118,7 @@ def accept(
         What can be used, and who is left out with the reason, both in the order of the clients' numbers.
     """
     used, left_out = [], []
-    most_bytes = GIANT_FACTOR * sum(4 * tensor.numel() for tensor in weights.values()) + GIANT_SLACK
+    most_bytes = giant_bytes(weights)
     for answer in sorted(answers, key=lambda answer: answer.client):
         if isinstance(answer, ClientFailure):
             left_out.append(answer)
@@ -128,11 +130,19 @@ def accept(
     return used, left_out
 
 
+def giant_bytes(weights: Mapping[str, Tensor]) -> int:
+    """Bytes that no honest update of these weights exceeds."""
+    return GIANT_FACTOR * sum(4 * tensor.numel() for tensor in weights.values()) + GIANT_SLACK
+
+
 def _read(result: ClientResult, weights: Mapping[str, Tensor], codec: Codec, most_bytes: int) -> Update:
     if not result.examples > 0:
         raise UpdateError(f"it claims {result.examples} examples")
     change = codec.decode(from_bytes(result.payload, most_bytes=most_bytes), weights)
     check_like(change, weights)
+    for name, tensor in change.items():
+        if tensor.numel() and float(tensor.abs().max()) > LARGEST_CHANGE:
+            raise UpdateError(f"{name} holds changes beyond {LARGEST_CHANGE:g}")
     return change
 
 

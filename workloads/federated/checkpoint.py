@@ -85,8 +85,12 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def latest(folder: Path, config: FederatedConfig) -> Checkpoint | None:
+def latest(folder: Path, config: FederatedConfig | None = None) -> Checkpoint | None:
     """The last whole round in a folder; ``None`` when there is none.
+
+    Args:
+        folder: of the checkpoints.
+        config: of the federation that they have to belong to; ``None`` takes those of any.
 
     Raises:
         FederatedError: it belongs to another federation, or is damaged.
@@ -98,7 +102,8 @@ def latest(folder: Path, config: FederatedConfig) -> Checkpoint | None:
         state = json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))
         if state["version"] != VERSION:
             raise FederatedError(f"{found[-1]} has version {state['version']}, this edgeroof reads {VERSION}")
-        _check_same(FederatedConfig.from_json(state["config"]), config, folder)
+        if config is not None:
+            _check_same(FederatedConfig.from_json(state["config"]), config, folder)
         files = {name: from_bytes((found[-1] / f"{name}.safetensors").read_bytes()) for name in _FILES}
     except (OSError, ValueError, KeyError, TypeError, UpdateError) as error:
         raise FederatedError(f"the checkpoint {found[-1]} is damaged: {error}; remove that folder") from error

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: Characters of a reason that are kept: a client may have a say in it, and it goes into records and reports.
+MOST_REASON = 300
+
 
 @dataclass(frozen=True)
 class ClientResult:
@@ -34,11 +37,21 @@ class ClientFailure:
 
     Attributes:
         client: its number, from 0.
-        reason: for people.
+        reason: for people; one line, cut at :data:`MOST_REASON` characters.
     """
 
     client: int
     reason: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", one_line(self.reason))
+
+
+def one_line(reason: str) -> str:
+    """A reason that somebody else may have written, as one line of bounded length without control characters."""
+    plain = "".join(char if char.isprintable() else " " for char in reason[: 4 * MOST_REASON])
+    line = " ".join(plain.split())
+    return line if len(line) <= MOST_REASON else line[: MOST_REASON - 1] + "…"
 
 
 Answer = ClientResult | ClientFailure

@@ -88,6 +88,13 @@ def _facts(data: bytes) -> tuple[list[str], dict[str, str]]:
         raise UpdateError(f"the message is damaged: {error}") from error
 
 
+def all_finite(tensor: Tensor) -> bool:
+    """Whether all values are finite numbers: the extremes are, and no value is more than them or no number."""
+    import torch
+
+    return not tensor.numel() or all(bool(torch.isfinite(end)) for end in torch.aminmax(tensor))
+
+
 def check_like(update: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     """Check that an update fits the weights it is for.
 
@@ -98,8 +105,6 @@ def check_like(update: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
     Raises:
         UpdateError: a name, a shape or a type differs, or a value is no finite number; the message names the tensor.
     """
-    import torch
-
     for name in expected:
         if name not in update:
             raise UpdateError(f"{name} is missing")
@@ -110,5 +115,5 @@ def check_like(update: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
             raise UpdateError(f"{name} has shape {list(tensor.shape)} instead of {list(expected[name].shape)}")
         if tensor.dtype != expected[name].dtype:
             raise UpdateError(f"{name} is {tensor.dtype} instead of {expected[name].dtype}")
-        if tensor.numel() and not torch.isfinite(tensor).all():
+        if not all_finite(tensor):
             raise UpdateError(f"{name} holds values that are no finite numbers")

@@ -25,12 +25,13 @@ class MemoryGrid(Grid):
     def __init__(self, behaviours: list[Behaviour], nodes: int | None = None) -> None:
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1  # Flower's processes set them
         self.behaviours = dict(enumerate(behaviours, start=100))
-        count = nodes or len(behaviours)
+        self.count = count = nodes or len(behaviours)
         self.contexts = {
             node: Context(1, node, {"index": index, "nodes": count}, RecordDict(), {})
             for index, node in enumerate(self.behaviours)
         }
         self.sent: list[Message] = []
+        self.silent: set[int] = set()
         self._replies: dict[str, Message] = {}
 
     def get_node_ids(self) -> Iterable[int]:
@@ -45,7 +46,7 @@ class MemoryGrid(Grid):
             node = message.metadata.dst_node_id
             behave = self.behaviours[node] if message.metadata.message_type == "train" else honest
             reply = behave(message, self.contexts[node])
-            if reply is not None:
+            if reply is not None and node not in self.silent:
                 self._replies[number] = reply
             numbers.append(number)
         return numbers

@@ -8,10 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeroof.errors import UsageError
-from edgeroof.workloads.federated.aggregation import SERVER_OPTIMIZERS, ServerOptimizer, accept, mean_change
+from edgeroof.workloads.federated.aggregation import (
+    LARGEST_CHANGE,
+    SERVER_OPTIMIZERS,
+    ServerOptimizer,
+    accept,
+    mean_change,
+)
 from edgeroof.workloads.federated.codecs import parse_codec
-from edgeroof.workloads.federated.results import ClientFailure, ClientResult
-from edgeroof.workloads.federated.update import to_bytes
+from edgeroof.workloads.federated.results import MOST_REASON, ClientFailure, ClientResult
+from edgeroof.workloads.federated.update import Message, to_bytes
 
 NONE = parse_codec("none")
 WEIGHTS = {"a": torch.zeros(2, 3), "b": torch.ones(4)}
@@ -46,6 +52,8 @@ def test_the_order_of_arrival_does_not_matter() -> None:
         (lambda sound: dataclasses.replace(sound, examples=-4), "-4 examples"),
         (lambda sound: answer(1, 0.0, like={"a": torch.zeros(3, 3)}), "float32"),
         (lambda sound: dataclasses.replace(sound, payload=to_bytes(parse_codec("fp16").encode(WEIGHTS))), "fp16"),
+        (lambda sound: answer(1, 3e38), "a holds changes beyond 1e+18"),
+        (lambda sound: dataclasses.replace(sound, payload=to_bytes(Message({}, {"codec": "x" * 10**6}))), "made by x"),
     ],
 )
 def test_broken_updates_are_left_out_and_named(broken: object, reason: str) -> None:
@@ -53,7 +61,18 @@ def test_broken_updates_are_left_out_and_named(broken: object, reason: str) -> N
     assert [entry.result.client for entry in used] == [0, 2]
     assert [failure.client for failure in left_out] == [1]
     assert reason in left_out[0].reason
+    assert len(left_out[0].reason) <= MOST_REASON
     assert torch.allclose(mean_change(used)["b"], torch.tensor(2.0))
+
+
+@pytest.mark.parametrize("name", SERVER_OPTIMIZERS)
+def test_the_largest_changes_that_are_accepted_leave_finite_weights(name: str) -> None:
+    """Round after round, in weights and in the server's state."""
+    used, _ = accept([answer(0, LARGEST_CHANGE), answer(1, LARGEST_CHANGE, 7)], WEIGHTS, NONE)
+    weights, state = WEIGHTS, {}
+    for _ in range(20):
+        weights, state = ServerOptimizer(name).step(weights, mean_change(used), state)
+    assert all(bool(tensor.isfinite().all()) for tensor in [*weights.values(), *state.values()])
 
 
 def test_values_that_are_no_numbers_are_left_out() -> None:

@@ -96,6 +96,23 @@ def test_topk_sends_the_largest() -> None:
     assert arrived["b"].tolist() == [[3, 0]]
 
 
+@given(
+    values=st.lists(st.integers(-9, 9), min_size=1, max_size=40),
+    times=st.integers(1, 400),
+    share=st.floats(1e-3, 1),
+    shuffled=st.booleans(),
+)
+def test_topk_finds_the_largest_among_many(values: list, times: int, share: float, shuffled: bool) -> None:
+    """With many ties, in periods that the sample may miss, and sorted."""
+    vector = torch.tensor(values * times, dtype=torch.float32)
+    vector = vector[torch.randperm(len(vector), generator=torch.Generator().manual_seed(times))] if shuffled else vector
+    arrived, _ = over_the_wire(f"topk:{share}", {"v": vector})
+    count = max(1, round(share * len(vector)))
+    expected = vector.abs().sort(descending=True).values[:count]
+    assert torch.equal(arrived["v"].abs().sort(descending=True).values[:count], expected)
+    assert int((arrived["v"] != 0).sum()) <= count
+
+
 def test_lowrank_is_exact_for_matrices_of_low_rank() -> None:
     thin = torch.randn(40, 2) @ torch.randn(2, 30)
     arrived, size = over_the_wire("lowrank:2", {"m": thin, "v": torch.randn(5)})

@@ -46,6 +46,14 @@ def family() -> list[psutil.Process]:
     return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.fixture(scope="module")
+def patience_s() -> float:
+    """Seconds that an honest client needs at most, from what a fresh process takes to load its libraries now."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import torch, transformers.models.t5.modeling_t5"], check=True, timeout=300)
+    return min(300.0, 30.0 + 10 * (time.monotonic() - began))
+
+
 @pytest.mark.slow
 def test_flower_gives_the_weights_of_the_local_engine(tmp_path: Path) -> None:
     config = dataclasses.replace(TINY, rounds=1, clients=2, sampled=1)
@@ -64,7 +72,7 @@ def test_flower_gives_the_weights_of_the_local_engine(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_half_of_the_nodes_killed_mid_round(tmp_path: Path) -> None:
+def test_half_of_the_nodes_killed_mid_round(tmp_path: Path, patience_s: float) -> None:
     config = dataclasses.replace(TINY, rounds=1, sampled=4)
     killed = []
 
@@ -75,7 +83,7 @@ def test_half_of_the_nodes_killed_mid_round(tmp_path: Path) -> None:
                     killed.append(process)
                     process.kill()
 
-    found = run_rounds(config, tmp_path, FlowerOptions(nodes=4, client_timeout_s=90), kill)
+    found = run_rounds(config, tmp_path, FlowerOptions(nodes=4, client_timeout_s=patience_s), kill)
     assert len(killed) == 2
     record = found.history[1]
     assert record["aggregated"]
@@ -119,10 +127,10 @@ def train(message, context):
 
 
 @pytest.mark.slow
-def test_hostile_clients_are_left_out_and_named(tmp_path: Path) -> None:
+def test_hostile_clients_are_left_out_and_named(tmp_path: Path, patience_s: float) -> None:
     config = dataclasses.replace(TINY, rounds=1, clients=6, sampled=6, min_answers=0.15)
     app = App(client="hostile:app", files=(("hostile.py", HOSTILE),))
-    found = run_rounds(config, tmp_path, FlowerOptions(nodes=3, client_timeout_s=90, app=app), quiet)
+    found = run_rounds(config, tmp_path, FlowerOptions(nodes=3, client_timeout_s=patience_s, app=app), quiet)
     record = found.history[1]
     reasons = {left["client"]: left["reason"] for left in record["left_out"]}
     expected = {
@@ -130,7 +138,7 @@ def test_hostile_clients_are_left_out_and_named(tmp_path: Path) -> None:
         2: "should be float32",
         3: "float64",
         4: "bytes where at most",
-        5: "did not answer within 90 s",
+        5: "did not answer within",
     }
     assert [entry["client"] for entry in record["used"]] == [0]
     assert reasons.keys() == expected.keys()
@@ -185,7 +193,7 @@ def test_nothing_is_left_of_a_command_that_is_interrupted(tmp_path: Path, how: s
     assert not left
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 180.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 300.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -201,7 +209,7 @@ def test_tls_and_keys_of_supernodes(tmp_path: Path) -> None:
     address, tools = f"127.0.0.1:{port}", Path(sys.executable).parent
     env = flower_environment(tmp_path / "home")
     config = dataclasses.replace(TINY, rounds=1, clients=2, sampled=2)
-    options = FlowerOptions(address, tls.authority, nodes=1, client_timeout_s=120)
+    options = FlowerOptions(address, tls.authority, nodes=1, client_timeout_s=300)
     with Processes(tmp_path / "logs") as processes:
         link = [
             str(tools / "flower-superlink"), "--host", "127.0.0.1", "--port", str(port), "--enable-supernode-auth",
@@ -230,7 +238,7 @@ def test_tls_and_keys_of_supernodes(tmp_path: Path) -> None:
 
 
 def wait_for_end(processes: Processes, name: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         processes.check(name)
         time.sleep(0.2)

@@ -9,7 +9,7 @@ import torch
 
 pytest.importorskip("flwr", reason="the flower engine needs Flower: pip install 'edgeroof[federated]'")
 
-from flwr.app import Array, ArrayRecord, Context, Error, Message
+from flwr.app import Array, ArrayRecord, Context, Error, Message, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,8 +17,8 @@ from edgeroof.errors import FederatedError, UpdateError
 from edgeroof.workloads.federated.codecs import parse_codec
 from edgeroof.workloads.federated.flower import wire
 from edgeroof.workloads.federated.flower.engine import FlowerEngine
-from edgeroof.workloads.federated.flower.nodes import Roster, read_node
-from edgeroof.workloads.federated.results import ClientFailure, ClientResult
+from edgeroof.workloads.federated.flower.nodes import INTRODUCTION_S, Roster, read_node
+from edgeroof.workloads.federated.results import MOST_REASON, ClientFailure, ClientResult
 from edgeroof.workloads.federated.rounds import Federation
 from edgeroof.workloads.federated.update import Message as Update
 from edgeroof.workloads.federated.update import from_bytes, to_bytes
@@ -28,7 +28,7 @@ from .tiny import federation
 
 
 def engine(trainer: Any, grid: MemoryGrid, timeout_s: float = 60.0) -> FlowerEngine:
-    return FlowerEngine(grid, trainer.config, trainer.data.sizes(), timeout_s, post(grid))
+    return FlowerEngine(grid, trainer.config, trainer.data.sizes(), grid.count, timeout_s, post(grid))
 
 
 @pytest.mark.parametrize("nodes", [1, 3])
@@ -105,7 +105,13 @@ def claims(**wrong: Any) -> Any:
         (tampered(claims(examples=10**9)), "claims 1,000,000,000 examples"),
         (tampered(claims(examples=0)), "claims 0 examples"),
         (tampered(claims(examples="all")), "examples is 'all'"),
-        (tampered(claims(compute_s=float("inf"))), "compute_s is inf"),
+        (tampered(claims(compute_s=float("inf"))), "compute_s is inf of at most 60"),
+        (tampered(claims(codec_s=1e308)), "codec_s is 1e+308 of at most 60"),
+        (tampered(claims(compute_s=float("nan"))), "compute_s is nan"),
+        (tampered(claims(tokens=2**62)), "claims 4,611,686,018,427,387,904 tokens"),
+        (tampered(claims(loss=-1e300)), "loss is -1e+300"),
+        (tampered(claims(loss=[1.0])), "loss is '[1.0]'"),
+        (tampered(with_first(lambda tensor: tensor * 0 + 1e30)), "changes beyond 1e+18"),
         (tampered(claims(round=7)), "round 7"),
         (tampered(claims(client=3)), "client 3"),
         (sends(Array(np.zeros(3))), "no array of bytes"),
@@ -170,7 +176,42 @@ def test_a_node_that_comes_later_is_found() -> None:
 
 def test_no_nodes_end_in_an_error() -> None:
     with pytest.raises(FederatedError, match="no SuperNode introduced itself within 9 s"):
-        Roster(post(MemoryGrid([]))).wait(1, 9.0)
+        Roster(post(MemoryGrid([])), 1).wait(9.0)
+
+
+def test_a_node_that_claims_other_clients_is_not_used() -> None:
+    """Index 0 of 1 would serve every client of a federation of two nodes."""
+    grid = MemoryGrid([honest, honest])
+    grid.contexts[101].node_config.update(index=0, nodes=1)
+    assert [(node.node_id, node.index) for node in Roster(post(grid), 2).update()] == [(100, 0)]
+
+
+def test_a_node_that_never_says_a_word_holds_up_one_round() -> None:
+    grid = MemoryGrid([honest, honest])
+    grid.silent.add(101)
+    clock = post(grid)
+    roster, passed = Roster(clock, 2), []
+    for _ in range(5):
+        before = clock.clock()
+        assert [node.node_id for node in roster.update()] == [100]
+        passed.append(clock.clock() - before)
+        clock.pause(60)
+    assert passed == [INTRODUCTION_S, 0, 0, 0, 0]
+    grid.silent.clear()
+    clock.pause(INTRODUCTION_S)
+    assert [node.node_id for node in roster.update()] == [100, 101]
+
+
+def test_a_node_that_was_started_again_takes_its_place() -> None:
+    """Flower still lists the one that is gone, whose number sorts before or behind at random."""
+    grid = MemoryGrid([honest, honest])
+    again = {50: honest, 150: honest}
+    roster = Roster(post(grid), 2)
+    roster.update()
+    for node_id, behaviour in again.items():
+        grid.behaviours[node_id] = behaviour
+        grid.contexts[node_id] = Context(1, node_id, {"index": 1, "nodes": 2}, RecordDict(), {})
+        assert [node.node_id for node in roster.update()] == [100, node_id]
 
 
 @pytest.mark.parametrize(
@@ -185,14 +226,48 @@ def test_nodes_that_make_no_sense_are_not_used(values: dict) -> None:
 def test_answers_travel_unchanged(data: bytes, round_number: int, examples: int) -> None:
     sent = ClientResult(3, data, examples, 7, 0.5, 1.5, 0.25)
     content = wire.answer_content(round_number, sent)
-    assert wire.read_answer(content, round_number, 3, most_bytes=200, most_examples=50) == sent
+    assert wire.read_answer(content, round_number, 3, wire.Limits(200, 50, 7, 1.5)) == sent
 
 
-def test_long_reasons_are_cut() -> None:
-    content = wire.answer_content(1, ClientFailure(0, "x" * 10_000))
-    read = wire.read_answer(content, 1, 0, most_bytes=1, most_examples=1)
+@given(reason=st.text(min_size=1, max_size=50), times=st.integers(1, 100_000))
+@settings(max_examples=30)
+def test_reasons_are_one_short_line(reason: str, times: int) -> None:
+    content = wire.answer_content(1, ClientFailure(0, "training diverged"))
+    content.config_records["about"]["failure"] = (reason * times)[:100_000]
+    read = wire.read_answer(content, 1, 0, wire.Limits(1, 1, 1, 1.0))
     assert isinstance(read, ClientFailure)
-    assert len(read.reason) == wire.MOST_REASON
+    assert len(read.reason) <= MOST_REASON
+    assert read.reason.isprintable()
+
+
+HOSTILE_VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(),
+    st.text(max_size=30),
+    st.binary(max_size=30),
+    st.lists(st.floats(), max_size=3),
+)
+
+
+@given(
+    values=st.dictionaries(
+        st.sampled_from(["round", "client", "examples", "tokens", "loss", "compute_s", "codec_s", "failure", "x"]),
+        HOSTILE_VALUES.filter(lambda value: value is not None),
+    ),
+    sound=st.booleans(),
+)
+def test_whatever_a_client_claims_is_checked_or_refused(values: dict, sound: bool) -> None:
+    honest_values = {
+        "round": 1, "client": 0, "examples": 5, "tokens": 70, "loss": 2.0, "compute_s": 0.5, "codec_s": 0.1,
+    }  # fmt: skip
+    content = wire.content({**(honest_values if sound else {}), **values}, {"update": wire.bytes_array(b"update")})
+    read = wire.read_answer(content, 1, 0, wire.Limits(100, 10, 100, 60.0))
+    if isinstance(read, ClientResult):
+        assert (read.client, 0 < read.examples <= 10, 0 <= read.tokens <= 100) == (0, True, True)
+        assert 0 <= read.compute_s + read.codec_s <= 120
+        assert not read.loss < 0
 
 
 def test_a_message_without_its_file_is_told() -> None:

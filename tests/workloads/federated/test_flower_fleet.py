@@ -2,14 +2,13 @@
 
 import contextlib
 import json
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -103,10 +102,10 @@ def test_runs_come_home_whole(run_files: dict, tmp_path: Path) -> None:
     assert json.loads(json.dumps(facts)) == facts
 
 
-def huge_table() -> bytes:
-    """A small file that announces very many rows."""
+def table_of(rows: int) -> bytes:
+    """A small file that announces many rows."""
     sink = pa.BufferOutputStream()
-    column = pa.DictionaryArray.from_arrays(pa.array([0] * (tables.MOST_CELLS + 1), pa.int8()), ["x"])
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int8()), ["x"])
     pa.parquet.write_table(pa.table({"name": column}), sink)
     return sink.getvalue().to_pybytes()
 
@@ -134,9 +133,12 @@ def test_files_that_are_no_run_are_refused(
     assert not (tmp_path / ".node-0").exists()
 
 
-def test_huge_tables_are_refused_by_their_outline(run_files: dict, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="announces"):
-        tables.write_checked({**run_files, "ops.parquet": huge_table()}, tmp_path / "node-0")
+def test_huge_tables_are_refused_by_their_outline(
+    run_files: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "MOST_CELLS", 1_000_000)
+    with pytest.raises(RunError, match="announces 1,000,001 rows"):
+        tables.write_checked({**run_files, "ops.parquet": table_of(1_000_001)}, tmp_path / "node-0")
 
 
 def test_nodes_that_sent_no_run_are_named(run_files: dict, tmp_path: Path) -> None:
@@ -147,30 +149,56 @@ def test_nodes_that_sent_no_run_are_named(run_files: dict, tmp_path: Path) -> No
     assert _keep(Node(1, 0, 1), None, 9.0, tmp_path)["failure"] == "did not answer within 9 s"
 
 
-@contextlib.contextmanager
-def busy(core: int, count: int) -> Iterator[None]:
-    """Others that compute on a core."""
-    code = f"import os\nos.sched_setaffinity(0, [{core}])\nwhile True: pass"
-    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(count)]
-    try:
-        yield
-    finally:
+class Throttle(threading.Thread):
+    """Lets a SuperNode and what it starts run a quarter of the time, however busy the machine is with others."""
+
+    RUN_S, STOP_S, LOOK_S = 0.01, 0.03, 1.0
+
+    def __init__(self, mark: str) -> None:
+        super().__init__(daemon=True)
+        self.mark, self.ended = mark, threading.Event()
+
+    def run(self) -> None:
+        looked, found = 0.0, []
+        while not self.ended.is_set():
+            if time.monotonic() - looked > self.LOOK_S:
+                looked, found = time.monotonic(), self.family()
+            self.send(found, signal.SIGSTOP)
+            time.sleep(self.STOP_S)
+            self.send(found, signal.SIGCONT)
+            time.sleep(self.RUN_S)
+
+    def family(self) -> list[psutil.Process]:
+        children = psutil.Process().children(recursive=True)
+        nodes = [process for process in children if self.mark in commands(process)]
+        return [each for node in nodes for each in [node, *node.children(recursive=True)]]
+
+    def send(self, processes: list[psutil.Process], number: int) -> None:
         for process in processes:
-            process.kill()
-            process.wait()
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(number)
+
+    def __enter__(self) -> None:
+        self.start()
+
+    def __exit__(self, *error: object) -> None:
+        self.ended.set()
+        self.join()
+
+
+def commands(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    shutil.which("taskset") is None or len(getattr(os, "sched_getaffinity", lambda pid: [0])(0)) < 2,
-    reason="throttling a SuperNode needs taskset and two cores",
-)
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="throttling a SuperNode needs POSIX signals")
 def test_a_throttled_node_is_found(tmp_path: Path) -> None:
-    """Node 2 shares its only core with four others that compute; the other two nodes have the rest of the machine."""
-    core = max(os.sched_getaffinity(0))
-    options = FlowerOptions(node_commands={2: ("taskset", "-c", str(core))}, client_timeout_s=300)
     client = {"model": "tiny", "batch_size": 4, "source_length": 128, "target_length": 32}
-    with busy(core, 4):
+    with Throttle("index=2 nodes=3"):
+        options = FlowerOptions(client_timeout_s=600)
         found = fl.profile_fleet(nodes=3, steps=3, flower=options, out=tmp_path, **client)
     assert found["failed"] == []
     assert [one["index"] for one in found["nodes"]] == [0, 1, 2]

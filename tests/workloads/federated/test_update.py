@@ -67,6 +67,73 @@ def test_what_is_no_message(data: bytes) -> None:
         from_bytes(data)
 
 
+def forged(header: str, size: int) -> bytes:
+    return struct.pack("<Q", len(header.encode())) + header.encode() + bytes(size)
+
+
+FACTS = {"__metadata__": {"edgeroof": json.dumps({"order": ["a", "b"], "about": {}})}}
+
+
+@pytest.mark.parametrize(
+    ("shapes", "offsets", "size"),
+    [
+        ([[2], [2]], [[0, 8], [4, 12]], 12),  # they overlap
+        ([[2], [2]], [[0, 8], [0, 8]], 8),
+        ([[2], [2]], [[0, 8], [12, 20]], 20),  # a hole
+        ([[2], [2]], [[0, 8], [8, 16]], 12),  # the end is missing
+        ([[2], [2]], [[0, 8], [8, 16]], 20),  # there is more behind
+        ([[2], [-2]], [[0, 8], [8, 16]], 16),
+        ([[2], [2**62, 4]], [[0, 8], [8, 8]], 8),  # a product of 2^64, which is 0 in 64 bits
+        ([[2], [2**40]], [[0, 8], [8, 8 + 2**42]], 8),
+    ],
+)
+def test_arrays_that_do_not_tile_their_bytes(shapes: list, offsets: list, size: int) -> None:
+    entries = zip("ab", shapes, offsets)
+    header = FACTS | {n: {"dtype": "F32", "shape": shape, "data_offsets": place} for n, shape, place in entries}
+    with pytest.raises(UpdateError, match="damaged"):
+        from_bytes(forged(json.dumps(header), size))
+
+
+def test_the_forgery_is_sound_but_for_its_places() -> None:
+    places = {"a": [0, 8], "b": [8, 16]}
+    header = FACTS | {n: {"dtype": "F32", "shape": [2], "data_offsets": place} for n, place in places.items()}
+    assert list(from_bytes(forged(json.dumps(header), 16)).arrays) == ["a", "b"]
+
+
+OFFSETS = st.lists(st.integers(-8, 40) | st.sampled_from([2**31, 2**63, 2**64, 10**400]), min_size=2, max_size=2)
+ENTRIES = st.fixed_dictionaries(
+    {
+        "dtype": st.sampled_from(["F32", "F16", "BF16", "I8", "BOOL", "F8_E4M3", "F4", "C64", "X", 3, None]),
+        "shape": st.lists(st.integers(-2, 4) | st.sampled_from([2**32, 2**63, 1.5, None, "4"]), max_size=4),
+        "data_offsets": OFFSETS,
+    }
+)
+
+
+@given(
+    entries=st.lists(st.tuples(st.sampled_from(["a", "b", "__metadata__", "é" * 9]), ENTRIES), max_size=4),
+    order=st.lists(st.sampled_from(["a", "b", "c", 3, None, ["a"]]), max_size=4),
+    size=st.integers(0, 40),
+)
+def test_forged_headers(entries: list, order: list, size: int) -> None:
+    """Offsets that overlap, leave holes or lie outside, huge and negative shapes, doubled names, unknown types."""
+    facts = {"__metadata__": {"edgeroof": json.dumps({"order": order, "about": {}})}}
+    parts = [f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries]
+    header = f"{{{', '.join([json.dumps(facts)[1:-1], *parts])}}}"
+    try:
+        read = from_bytes(forged(header, size))
+    except UpdateError:
+        return
+    assert set(read.arrays) <= {"a", "b"}
+    assert sum(array.numel() * array.element_size() for array in read.arrays.values()) == size
+
+
+@pytest.mark.parametrize("nested", ["[" * 100_000, '{"a":' * 100_000, '{"__metadata__": {"edgeroof": "' + "[" * 90_000])
+def test_deep_nesting(nested: str) -> None:
+    with pytest.raises(UpdateError, match="damaged"):
+        from_bytes(forged(nested, 0))
+
+
 def test_giants_are_refused_before_they_are_read() -> None:
     data = to_bytes(message())
     with pytest.raises(UpdateError, match="at most 10 are expected"):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ....errors import UpdateError, UsageError
-from ..update import Message, Update
+from ..update import Message, Update, all_finite
 from .quantisers import QUANTISERS, Quantiser
 from .reducers import REDUCERS, Layout, Memory, Reducer, everything, size_of
 
@@ -63,7 +63,7 @@ class Codec:
             UpdateError: the update holds values that are no finite numbers.
         """
         vector = flatten(update)
-        if vector.numel() and not bool(vector.isfinite().all()):
+        if not all_finite(vector):
             raise UpdateError("the update holds values that are no finite numbers")
         values, where = self.reducer.encode(vector, _layout(update), {} if memory is None else memory)
         return Message({**self.quantiser.encode(values), **where}, {"codec": self.name})

@@ -15,6 +15,10 @@ from ....errors import UpdateError, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
+#: Every so many values make the sample, a prime so that rows of matrices do not line up with it; how many more than
+#: those asked for are taken to be likely, as a factor and in the sample.
+_STRIDE, _MARGIN, _SPARE = 97, 1.5, 16
+
 Layout = Sequence[tuple[int, ...]]
 #: What a reducer keeps from round to round on one client.
 Memory = dict[str, Any]
@@ -76,7 +80,7 @@ def topk(share: float) -> Reducer:
 
         if vector.numel() > 2**31:
             raise UsageError("topk counts places in 32 bits: updates of more than 2^31 values are too large for it")
-        chosen = torch.topk(vector.abs(), count(layout), sorted=False).indices.sort().values
+        chosen = _largest(vector.abs(), count(layout))
         return vector[chosen], {"places": chosen.to(torch.int32)}
 
     def decode(values: Tensor, where: Mapping[str, Tensor], layout: Layout) -> Tensor:
@@ -93,6 +97,22 @@ def topk(share: float) -> Reducer:
         return torch.zeros(size).scatter_(0, places, values)
 
     return Reducer(f"topk:{share:g}", f"the largest {share:.3g} of all values", encode, decode, count, 4, True)
+
+
+def _largest(magnitudes: Tensor, count: int) -> Tensor:
+    """Places of the largest values, ascending; exact, several times as fast as a search among all of millions.
+
+    A sample says which value is a little too small to be among them; the search is among what is not smaller.
+    """
+    import torch
+
+    sample = magnitudes[::_STRIDE]
+    rank = int(_MARGIN * count * len(sample) / max(1, len(magnitudes))) + _SPARE
+    if rank < len(sample):
+        likely = (magnitudes >= torch.topk(sample, rank).values[-1]).nonzero().view(-1)
+        if len(likely) >= count:
+            return likely[torch.topk(magnitudes[likely], count, sorted=False).indices].sort().values
+    return torch.topk(magnitudes, count, sorted=False).indices.sort().values
 
 
 def lowrank(rank: int) -> Reducer:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from flwr.app import Array
 from flwr.serverapp import Grid
 
-from ..aggregation import GIANT_FACTOR, GIANT_SLACK
+from ..aggregation import giant_bytes
 from ..config import FederatedConfig
 from ..engine import OnAnswer
 from ..results import Answer, ClientFailure
@@ -37,6 +37,7 @@ class FlowerEngine:
         grid: Flower's way to the nodes.
         config: the federation.
         sizes: how many examples each client has.
+        nodes: SuperNodes of the federation.
         timeout_s: for a client to answer.
         post: replaced in tests.
 
@@ -49,11 +50,17 @@ class FlowerEngine:
     """
 
     def __init__(
-        self, grid: Grid, config: FederatedConfig, sizes: Sequence[int], timeout_s: float, post: Post | None = None
+        self,
+        grid: Grid,
+        config: FederatedConfig,
+        sizes: Sequence[int],
+        nodes: int,
+        timeout_s: float,
+        post: Post | None = None,
     ) -> None:
         self.config, self.sizes, self.timeout_s = config, sizes, timeout_s
         self.post = post or Post(grid)
-        self.roster = Roster(self.post)
+        self.roster = Roster(self.post, nodes)
 
     def train(
         self, round_number: int, clients: Sequence[int], weights: Update, on_answer: OnAnswer = lambda client: None
@@ -87,7 +94,7 @@ class _Round:
     def __init__(self, engine: FlowerEngine, number: int, weights: Update, on_answer: OnAnswer) -> None:
         self._engine, self._number, self._on_answer = engine, number, on_answer
         self._weights: Array = wire.bytes_array(to_bytes(Message(weights)))
-        self._most_bytes = GIANT_FACTOR * sum(4 * tensor.numel() for tensor in weights.values()) + GIANT_SLACK
+        self._most_bytes = giant_bytes(weights)
         self._queues: dict[Node, deque[int]] = {}
         self._asked: dict[str, Asked] = {}
         self.answers: list[Answer] = []
@@ -128,11 +135,15 @@ class _Round:
                 self._give_up(asked)
 
     def _read(self, asked: Asked, reply: wire.RecordDict) -> Answer:
-        config = self._engine.config
-        most_examples = self._engine.sizes[asked.client] * config.client.local_epochs
-        return wire.read_answer(
-            reply, self._number, asked.client, most_bytes=self._most_bytes, most_examples=most_examples
+        client = self._engine.config.client
+        examples = self._engine.sizes[asked.client] * client.local_epochs
+        limits = wire.Limits(
+            bytes=self._most_bytes,
+            examples=examples,
+            tokens=examples * (client.source_length + client.target_length),
+            seconds=self._engine.timeout_s,
         )
+        return wire.read_answer(reply, self._number, asked.client, limits)
 
     def _give_up(self, asked: Asked) -> None:
         waited = f"{self._engine.timeout_s:g} s"

@@ -9,6 +9,7 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from ....errors import RunError, UpdateError
+from ..results import one_line
 from ..rounds import Progress
 from . import wire
 from .jobs import FOUND_FILE
@@ -33,7 +34,7 @@ def collect(grid: Grid, task: str, nodes: int, timeout_s: float, folder: Path, o
     """
     post = Post(grid)
     on_progress("waiting for the SuperNodes", 0, nodes)
-    roster = Roster(post).wait(nodes, NODES_WAIT_S)
+    roster = Roster(post, nodes).wait(NODES_WAIT_S)
     batches = [[node] for node in roster] if json.loads(task).get("one_by_one") else [roster]
     found: list[dict[str, Any]] = []
     for batch in batches:
@@ -51,7 +52,7 @@ def _keep(node: Node, reply: Reply | None, timeout_s: float, folder: Path) -> di
         return {"index": node.index, "failure": reply}
     told = wire.about(reply)
     if "failure" in told:
-        return {"index": node.index, "failure": str(told["failure"])[: wire.MOST_REASON]}
+        return {"index": node.index, "failure": one_line(str(told["failure"]))}
     try:
         files = {name: wire.file_bytes(reply, name, most_bytes) for name, most_bytes in FILES.items()}
         write_checked(files, folder / f"node-{node.index}")

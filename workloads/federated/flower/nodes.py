@@ -12,6 +12,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from ....errors import FederatedError
+from ..results import one_line
 from . import wire
 
 #: How long SuperNodes have to introduce themselves: a fresh process that loads nothing heavy.
@@ -78,15 +79,13 @@ class Post:
     def _take(self, number: str) -> Reply | None:
         try:
             replies = list(self._grid.pull_messages([number]))
+            if not replies:
+                return None
+            return f"was lost: {_reason(replies[0].error)}" if replies[0].has_error() else replies[0].content
         except httpx.HTTPError as error:
             raise FederatedError(f"the SuperLink cannot be reached: {error}") from error
         except Exception as error:  # whatever Flower makes of what a client sent
-            return f"sent a message that cannot be read: {str(error)[: wire.MOST_REASON]}"
-        if not replies:
-            return None
-        if replies[0].has_error():
-            return f"was lost: {_reason(replies[0].error)}"
-        return replies[0].content
+            return one_line(f"sent a message that cannot be read: {error}")
 
     def _reach(self, call: Callable[[], Any]) -> Any:
         try:
@@ -107,45 +106,80 @@ class Post:
 
 
 def _reason(error: Any) -> str:
-    return str(error.reason or f"error {error.code}")[: wire.MOST_REASON]
+    return one_line(str(error.reason or f"error {error.code}"))
+
+
+@dataclass(frozen=True)
+class Question:
+    """Who a node is, asked and not answered yet."""
+
+    node_id: int
+    deadline: float
 
 
 class Roster:
-    """The SuperNodes that have introduced themselves.
+    """The SuperNodes that have introduced themselves, one for each index.
 
     Args:
         post: reaches them.
+        nodes: how many there are; who says otherwise would serve the clients of others, and is not used.
     """
 
-    def __init__(self, post: Post) -> None:
-        self._post = post
+    def __init__(self, post: Post, nodes: int) -> None:
+        self._post, self._nodes = post, nodes
         self._known: dict[int, Node] = {}
+        self._asked: dict[str, Question] = {}
+        self._met: set[int] = set()
 
     def update(self) -> list[Node]:
-        """The nodes that are there now, by index; new ones are asked who they are."""
-        online = self._post.online()
-        new = sorted(online - self._known.keys())
-        if new:
-            replies = self._post.ask_all(new, wire.content({"question": "who"}, {}), "query", INTRODUCTION_S)
-            for node_id, reply in replies.items():
-                node = read_node(node_id, reply)
-                if node is not None:
-                    self._known[node_id] = node
-        return sorted((self._known[node] for node in online & self._known.keys()), key=lambda node: node.index)
+        """The nodes that are there now, by index; others are asked who they are.
 
-    def wait(self, count: int, timeout_s: float) -> list[Node]:
-        """Wait until ``count`` nodes are there; go on with fewer after ``timeout_s``.
+        Those that are seen for the first time are waited for, later only taken notice of: who connects and never says
+        a word holds up one round, not all. Of several with one index the one that came last counts: it was started
+        again, and Flower has not missed the other yet.
+        """
+        online = self._post.online()
+        new = online - self._met
+        self._met |= new
+        self._ask(online - self._known.keys())
+        self._listen()
+        deadline = self._post.clock() + INTRODUCTION_S
+        while new & self._pending() and self._post.clock() < deadline:
+            self._post.pause(POLL_S)
+            self._listen()
+        by_index = {node.index: node for node in self._known.values() if node.node_id in online}
+        return [by_index[index] for index in sorted(by_index)]
+
+    def _pending(self) -> set[int]:
+        return {question.node_id for question in self._asked.values()}
+
+    def _ask(self, nodes: set[int]) -> None:
+        """Ask nodes who they are, but for those that still have time to say it."""
+        now = self._post.clock()
+        self._asked = {number: asked for number, asked in self._asked.items() if now < asked.deadline}
+        for node_id in sorted(nodes - self._pending()):
+            number = self._post.send(node_id, wire.content({"question": "who"}, {}), "query", INTRODUCTION_S)
+            self._asked[number] = Question(node_id, now + INTRODUCTION_S)
+
+    def _listen(self) -> None:
+        for number, reply in self._post.take(list(self._asked)).items():
+            node = read_node(self._asked.pop(number).node_id, reply)
+            if node is not None and node.nodes == self._nodes:
+                self._known[node.node_id] = node
+
+    def wait(self, timeout_s: float) -> list[Node]:
+        """Wait until all nodes are there; go on with fewer after ``timeout_s``.
 
         Raises:
             FederatedError: none came.
         """
         deadline = self._post.clock() + timeout_s
-        while len(nodes := self.update()) < count and self._post.clock() < deadline:
+        while len(nodes := self.update()) < self._nodes and self._post.clock() < deadline:
             self._post.pause(POLL_S)
         if not nodes:
             raise FederatedError(
                 f"no SuperNode introduced itself within {timeout_s:.0f} s; start them with "
-                "--node-config 'index=0 nodes=1' (docs/federated.md)"
+                f"--node-config 'index=0 nodes={self._nodes}' and so on (docs/federated.md)"
             )
         return nodes
 

@@ -46,9 +46,10 @@ def _rounds(grid: Grid, settings: Any, folder: Path, on_progress: Any) -> None:
 
     config = FederatedConfig.from_json(json.loads(str(settings["task"])))
     trainer = ClientTrainer(config)
-    engine = FlowerEngine(grid, config, trainer.data.sizes(), float(settings["timeout"]))
+    nodes, timeout_s = int(settings["nodes"]), float(settings["timeout"])
+    engine = FlowerEngine(grid, config, trainer.data.sizes(), nodes, timeout_s)
     on_progress("waiting for the SuperNodes", 0, 1)
-    engine.roster.wait(int(settings["nodes"]), NODES_WAIT_S)
+    engine.roster.wait(NODES_WAIT_S)
     Federation.start(trainer, engine, folder).run(on_progress)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
@@ -18,9 +19,6 @@ from ..results import Answer, ClientFailure, ClientResult
 
 #: Marks our bytes among Flower's arrays.
 FORM = "edgeroof.bytes"
-#: Reasons of clients are shown to people; a longer one is cut.
-MOST_REASON = 300
-
 _ABOUT = "about"
 
 
@@ -82,29 +80,44 @@ def answer_content(round_number: int, answer: Answer) -> RecordDict:
 _NUMBERS: dict[str, type] = {"examples": int, "tokens": int, "loss": float, "compute_s": float, "codec_s": float}
 
 
-def read_answer(received: RecordDict, round_number: int, client: int, *, most_bytes: int, most_examples: int) -> Answer:
+@dataclass(frozen=True)
+class Limits:
+    """What a client's answer can hold if it is honest; weights, selection and granularity rest on these figures.
+
+    Attributes:
+        bytes: of its update.
+        examples: it can have trained on.
+        tokens: of these.
+        seconds: it can have computed for, coding included: the time that it had to answer.
+    """
+
+    bytes: int
+    examples: int
+    tokens: int
+    seconds: float
+
+
+def read_answer(received: RecordDict, round_number: int, client: int, limits: Limits) -> Answer:
     """Read and check a client's answer.
 
     Args:
         received: what it sent.
         round_number: that it was asked in.
         client: that was asked.
-        most_bytes: of an update that can be meant.
-        most_examples: it can have trained on; more would give it weight that is not its own.
+        limits: of what can be true.
 
     Returns:
         The answer; a failure that names what is wrong when it cannot be used.
     """
     values = about(received)
     if "failure" in values:
-        return ClientFailure(client, str(values["failure"])[:MOST_REASON])
+        return ClientFailure(client, str(values["failure"]))
     try:
         if (values.get("round"), values.get("client")) != (round_number, client):
             raise UpdateError(f"it is for round {values.get('round')}, client {values.get('client')}")
         numbers: dict[str, Any] = {name: _number(values, name, kind) for name, kind in _NUMBERS.items()}
-        if not 0 < numbers["examples"] <= most_examples:
-            raise UpdateError(f"it claims {numbers['examples']:,} examples of {most_examples:,}")
-        return ClientResult(client, file_bytes(received, "update", most_bytes), **numbers)
+        _check_claims(limits, **numbers)
+        return ClientResult(client, file_bytes(received, "update", limits.bytes), **numbers)
     except UpdateError as error:
         return ClientFailure(client, f"sent an unusable update: {error}")
 
@@ -113,7 +126,16 @@ def _number(values: Mapping[str, Any], name: str, kind: type) -> Any:
     value = values.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
         raise UpdateError(f"its {name} is {str(value)[:40]!r}")
-    number: Any = value
-    if name.endswith("_s") and not 0 <= number < float("inf"):
-        raise UpdateError(f"its {name} is {number}")
-    return number
+    return value
+
+
+def _check_claims(limits: Limits, *, examples: int, tokens: int, loss: float, compute_s: float, codec_s: float) -> None:
+    if not 0 < examples <= limits.examples:
+        raise UpdateError(f"it claims {examples:,} examples of {limits.examples:,}")
+    if not 0 <= tokens <= limits.tokens:
+        raise UpdateError(f"it claims {tokens:,} tokens of at most {limits.tokens:,}")
+    if loss < 0:  # one that is no number is told as unknown: a step can overflow while the update is sound
+        raise UpdateError(f"its loss is {loss:g}")
+    for name, seconds in (("compute_s", compute_s), ("codec_s", codec_s)):
+        if not 0 <= seconds <= limits.seconds:
+            raise UpdateError(f"its {name} is {seconds:g} of at most {limits.seconds:g}")
