@@ -317,6 +317,7 @@ def _project(dry: DryStep, device: Device, memory: dict[str, Any] | None, modes:
         "assumed": list(step.notes),
         "step_time_ms": _estimate(step.total),
         "phases": [{"phase": name, **_estimate(phase)} for name, phase in step.phases.items()],
+        **_passes(step),
         "memory": memory,
         "power_modes": _power_modes(device, modes, priced, dry),
     }
@@ -357,6 +358,17 @@ def _estimate(projection: Any) -> dict[str, float]:
         "low": projection.low_us * 1e-3,
         "high": projection.high_us * 1e-3,
     }
+
+
+def _passes(step: StepProjection) -> dict[str, dict[str, float] | None]:
+    """Forward, backward, and both without loss, optimizer and the rest; ``None`` where the step has no such phase."""
+    forward, backward = step.phases.get("forward"), step.phases.get("backward")
+    passes = {"forward_ms": forward, "backward_ms": backward}
+    found = {name: None if phase is None else _estimate(phase) for name, phase in passes.items()}
+    both = None
+    if forward is not None and backward is not None:
+        both = {key: _estimate(forward)[key] + _estimate(backward)[key] for key in ("value", "low", "high")}
+    return {**found, "forward_backward_ms": both}
 
 
 def _power_modes(

@@ -172,6 +172,8 @@ def test_profile_projects_for_a_device_that_is_not_here(tmp_path: Path, capsys: 
         (["--devices", ","], "names none"),
         (["--devices", "orin", "--device", "a100"], "device does not go"),
         (["--device", "orin", "--mode", "train"], "--sequence"),
+        (["--device", "orin", "--sequence", "64"], "--sequence does not go"),
+        (["--device", "orin", "--mode", "train", "--lora-rank", "8"], "--lora-rank does not go"),
         (["--device", "orin", "--power-mode", "99W"], "99W"),
     ],
 )

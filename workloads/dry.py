@@ -111,7 +111,7 @@ def dry_model(
         sequence: tokens of each.
         target_sequence: tokens a decoder beside an encoder reads; None means as many.
         precision: one of :data:`~.client_config.PRECISIONS`.
-        attention: ``"eager"`` or ``"sdpa"``.
+        attention: ``"eager"``, ``"sdpa"``, or :data:`~.classic_attention.CLASSIC`.
         optimizer: name in the registry. None ends the step after backward, and as nothing zeroes the gradients,
             backward adds to those of the step before.
         head: class of transformers, or ``"auto"``, see :func:`~.heads.choose_head`.
