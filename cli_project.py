@@ -30,11 +30,22 @@ def project_command(
     ] = None,
     batch_size: Annotated[str | None, typer.Option(help="examples; several with --devices: 8,16,32")] = None,
     sequence: Annotated[int | None, typer.Option(help="tokens of a sequence, with --mode")] = None,
+    target_sequence: Annotated[
+        int | None, typer.Option(help="tokens of the decoder beside an encoder, with --mode; by default as many")
+    ] = None,
+    head: Annotated[
+        str | None, typer.Option(help="class of transformers, with --mode, such as BertForMaskedLM")
+    ] = None,
     source_length: Annotated[int, typer.Option(help="tokens of a dialogue")] = 512,
     target_length: Annotated[int, typer.Option(help="tokens of a summary")] = 96,
     precision: Annotated[str, typer.Option(help="fp32, tf32, bf16, fp16, bf16-pure")] = "fp32",
     optimizer: Annotated[str | None, typer.Option(help="by default adamw; with --mode none")] = None,
-    attention: Annotated[str | None, typer.Option(help="sdpa or eager; by default sdpa, with --mode eager")] = None,
+    attention: Annotated[
+        str | None,
+        typer.Option(
+            help="sdpa or eager; by default sdpa, with --mode eager; there also eager-2023, as it was written then"
+        ),
+    ] = None,
     lora_rank: Annotated[int | None, typer.Option(help="train LoRA adapters of this rank only")] = None,
     checkpointing: Annotated[bool, typer.Option("--checkpointing", help="recompute activations in backward")] = False,
     power_mode: Annotated[str | None, typer.Option(help="of the device, such as 30W")] = None,
@@ -57,6 +68,8 @@ def project_command(
         "checkpointing": checkpointing,
     }
     batches = _batches(batch_size)
+    if mode is None:
+        _refuse(sequence=sequence, target_sequence=target_sequence, head=head)
     if devices is not None:
         _refuse(run=run, device=device, mode=mode, **clocks)
         _compare(_names(devices), batches, step, out, as_json)
@@ -71,7 +84,17 @@ def project_command(
         projected = project.carry(api.load(run), device, **clocks, command=_command())
         title = f"{run.name}-on-{name}"
     elif mode is not None:
-        projected = _pass(device, model, mode, batches, sequence, precision, optimizer, attention, clocks)
+        _refuse(lora_rank=lora_rank, checkpointing=checkpointing or None)
+        step = {
+            "mode": mode,
+            "sequence": sequence,
+            "target_sequence": target_sequence,
+            "precision": precision,
+            "optimizer": optimizer,
+            "attention": attention or "eager",
+            "head": head or "auto",
+        }
+        projected = _pass(device, model, batches[0], step, clocks)
         title = f"{Path(model).stem}-{mode}-on-{name}"
     else:
         with count_progress("projection") as on_progress:
@@ -84,31 +107,10 @@ def project_command(
     _show(projected, top, as_json)
 
 
-def _pass(
-    device: str,
-    model: str,
-    mode: str,
-    batches: Sequence[int | None],
-    sequence: int | None,
-    precision: str,
-    optimizer: str | None,
-    attention: str | None,
-    clocks: dict[str, Any],
-) -> Any:
-    if sequence is None or batches[0] is None:
+def _pass(device: str, model: str, batch: int | None, step: dict[str, Any], clocks: dict[str, Any]) -> Any:
+    if step["sequence"] is None or batch is None:
         raise UsageError("--mode needs --batch-size and --sequence: a plain pass has no data of its own")
-    return project.model_pass(
-        device,
-        model,
-        **clocks,
-        mode=mode,
-        batch=batches[0],
-        sequence=sequence,
-        precision=precision,
-        optimizer=optimizer,
-        attention=attention or "eager",
-        command=_command(),
-    )
+    return project.model_pass(device, model, **clocks, batch=batch, **step, command=_command())
 
 
 def _compare(
@@ -150,7 +152,8 @@ def _refuse(**given: Any) -> None:
     """Options that make no sense together are refused by name."""
     for name, value in given.items():
         if value is not None:
-            raise UsageError(f"{name.replace('_', '-')} does not go with this kind of projection")
+            shown = "a run" if name == "run" else f"--{name.replace('_', '-')}"
+            raise UsageError(f"{shown} does not go with this kind of projection")
 
 
 def _show(run: Any, top: int, as_json: bool) -> None:

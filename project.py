@@ -182,22 +182,48 @@ def compare(
         EdgeroofError: what went wrong and what to do.
     """
     targets = [_device(name, None, None, None) for name in devices]
-    rows = []
+    places = list(itertools.product(range(len(targets)), range(len(batch_sizes))))
+    rows: dict[tuple[int, int], dict[str, Any]] = {}
     workload: dict[str, Any] = {}
-    for number, (target, batch) in enumerate(itertools.product(targets, batch_sizes)):
-        on_progress(f"{target.name}, batch {batch or 'default'}", number, len(targets) * len(batch_sizes))
-        run = client_step(target, largest_batch=False, batch_size=batch, **config)
-        workload = run.summary["workload"]
-        rows.append(_row(run, target))
-    on_progress("done", len(rows), len(rows))
+    for position, batch in enumerate(batch_sizes):
+        for alike in _by_op_stream(targets):
+            shown = f"{', '.join(targets[number].name for number in alike)}, batch {batch or 'default'}"
+            on_progress(shown, len(rows), len(places))
+            dry = _dry_client(targets[alike[0]], {**config, "batch_size": batch})
+            for number in alike:
+                target = targets[number]
+                mine = dry.on(target.compute_capability)
+                own_mode = [target] if target.power_mode in target.power_modes else []
+                run = _project(mine, target, _memory(mine, target), own_mode, command)
+                rows[number, position] = _row(run, target)
+                workload = run.summary["workload"]
+                on_progress(shown, len(rows), len(places))
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "projection-comparison",
         "workload": workload,
-        "rows": rows,
+        "rows": [rows[place] for place in places],
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": command,
     }
+
+
+def _by_op_stream(targets: Sequence[Device]) -> list[list[int]]:
+    """Positions of the targets, those together that dispatch the same ops and so share a dry run."""
+    from .workloads.dry import op_stream_of
+
+    groups: dict[Any, list[int]] = {}
+    for number, target in enumerate(targets):
+        groups.setdefault(op_stream_of(target.kind, target.compute_capability), []).append(number)
+    return list(groups.values())
+
+
+def _dry_client(target: Device, config: Mapping[str, Any]) -> DryStep:
+    from .workloads.client_config import ClientConfig
+    from .workloads.dry import dry_step
+
+    settings = ClientConfig(device=target.kind, **config)
+    return dry_step(settings, target_kind=target.kind, compute_capability=target.compute_capability)
 
 
 def _row(run: Run, device: Device) -> dict[str, Any]:
@@ -338,9 +364,9 @@ def _memory(dry: DryStep, device: Device) -> dict[str, Any] | None:
 
 
 def _project(dry: DryStep, device: Device, memory: dict[str, Any] | None, modes: Sequence[Device], command: str) -> Run:
-    from .profiler.projected import Projected, StepTimes, is_kernel, price_all, project_run
+    from .profiler.projected import Projected, StepTimes, is_kernel, project_run
 
-    costs = price_all(dry.records, tf32=dry.tf32)
+    costs = dry.costs
     places = [place for place, record in enumerate(dry.records) if is_kernel(record)]
     priced = [(dry.records[place], costs[place]) for place in places]
     step = _times(device, priced, dry)
@@ -350,6 +376,7 @@ def _project(dry: DryStep, device: Device, memory: dict[str, Any] | None, modes:
         "assumed": list(step.notes),
         "step_time_ms": _estimate(step.total),
         "phases": [{"phase": name, **_estimate(phase)} for name, phase in step.phases.items()],
+        **_passes(step),
         "memory": memory,
         "power_modes": _power_modes(device, modes, priced, dry),
     }
@@ -390,6 +417,17 @@ def _estimate(projection: Any) -> dict[str, float]:
         "low": projection.low_us * 1e-3,
         "high": projection.high_us * 1e-3,
     }
+
+
+def _passes(step: StepProjection) -> dict[str, dict[str, float] | None]:
+    """Forward, backward, and both without loss, optimizer and the rest; ``None`` where the step has no such phase."""
+    forward, backward = step.phases.get("forward"), step.phases.get("backward")
+    passes = {"forward_ms": forward, "backward_ms": backward}
+    found = {name: None if phase is None else _estimate(phase) for name, phase in passes.items()}
+    both = None
+    if forward is not None and backward is not None:
+        both = {key: _estimate(forward)[key] + _estimate(backward)[key] for key in ("value", "low", "high")}
+    return {**found, "forward_backward_ms": both}
 
 
 def _power_modes(

@@ -33,11 +33,16 @@ def as_on_cuda(compute_capability: tuple[int, int] | None = None) -> Iterator[No
     Args:
         compute_capability: of the device; flash attention needs 8.0, which is assumed when None.
     """
-    flash = (compute_capability or (8, 0)) >= (8, 0)
+    flash = has_flash_attention(compute_capability)
     with cuda_autocast(), torch.library._scoped_library("aten", "IMPL") as library:
         library.impl("dropout", _dropout, "AutogradCPU")
         library.impl("scaled_dot_product_attention", functools.partial(_attention, flash), "AutogradCPU")
         yield
+
+
+def has_flash_attention(compute_capability: tuple[int, int] | None) -> bool:
+    """Whether a device has PyTorch's flash attention, from 8.0 on; the only thing here that differs between GPUs."""
+    return (compute_capability or (8, 0)) >= (8, 0)
 
 
 def attention_kernel(

@@ -1,8 +1,8 @@
 """Device files: what a TOML file says about a device, checked key by key.
 
-A file states every figure with its source, and how it was obtained when no source states it in so many words. Nothing
-is filled in silently: an unknown key, a missing figure or a wrong type is an error that names the file and the key.
-``devices/template.toml`` explains the format.
+A file states every figure, with its source, and how it was obtained when no source states it in so many words. A figure
+may also be a bare number, which counts as one without a source. Nothing is filled in silently: an unknown key, a
+missing figure, a wrong type are errors that name the file and the key. ``devices/template.toml`` explains the format.
 """
 
 from __future__ import annotations
@@ -28,8 +28,14 @@ GIB = 1024**3
 UNITS = ("vector", "tensor")
 DTYPES = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8")
 MEMORY_KINDS = ("hbm", "gddr", "lpddr")
+#: Figures that every file must state.
+REQUIRED = ("sm_count", "l2_mib", "memory_gib", "bandwidth_gbs")
+#: What is taken for the shortest kernel where a file is silent; on known GPUs it takes 1.3 to 2.
+LAUNCH_FLOOR_US = 2.0
 #: How a figure was obtained; all but "stated" must say ``how``.
 ORIGINS = ("stated", "derived", "measured", "assumed")
+#: Said of a bare number.
+NO_SOURCE = "stated by the file, without a source"
 
 
 @dataclass(frozen=True)
@@ -147,20 +153,28 @@ def all_device_files() -> Iterator[DeviceFile]:
 
 
 def _parse(root: _Table, path: Path) -> DeviceFile:
-    references = {key: root.child("sources").text(key) for key in root.child("sources").names()}
+    references = _references(root)
     noted: dict[str, str] = {}
 
     def figure(table: _Table, key: str) -> float:
-        entry = table.child(key)
+        if table.is_number(key):
+            noted[table.full(key)] = NO_SOURCE
+            return table.number(key)
+        entry = table.child(key, "a number or a table")
         noted[entry.where] = _provenance(entry, references)
         return entry.number("value")
 
     figures = root.child("figures")
+    figures.need(REQUIRED)
     sm_count = _whole(root, "figures.sm_count", figure(figures, "sm_count"))
     l2_bytes = int(figure(figures, "l2_mib") * 1024**2)
     memory_bytes = int(figure(figures, "memory_gib") * GIB)
     bandwidth = figure(figures, "bandwidth_gbs") * 1e9
-    launch_floor_us = figure(figures, "launch_floor_us")
+    launch_floor_us = LAUNCH_FLOOR_US
+    if "launch_floor_us" in figures:
+        launch_floor_us = figure(figures, "launch_floor_us")
+    else:
+        noted["figures.launch_floor_us"] = f"assumed: {LAUNCH_FLOOR_US:g}, the file states none"
     gpu_mhz = figure(figures, "gpu_mhz") if "gpu_mhz" in figures else None
     emc_mhz = figure(figures, "emc_mhz") if "emc_mhz" in figures else None
     power_w = figure(figures, "power_w") if "power_w" in figures else None
@@ -173,8 +187,8 @@ def _parse(root: _Table, path: Path) -> DeviceFile:
         peaks[unit] = {}
         for dtype in table.names(DTYPES):
             flops_per_s = figure(table, dtype) * 1e12
-            entry = table.child(dtype)
-            at_mhz = entry.number("at_mhz") if "at_mhz" in entry else gpu_mhz
+            own_clock = not table.is_number(dtype) and "at_mhz" in table.child(dtype)
+            at_mhz = table.child(dtype).number("at_mhz") if own_clock else gpu_mhz
             peaks[unit][dtype] = PeakFigure(flops_per_s, at_mhz)
     if "fp32" not in peaks.get("vector", {}):
         raise DeviceError(f"device file {path}: missing key peaks.vector.fp32, which every device must state")
@@ -184,9 +198,9 @@ def _parse(root: _Table, path: Path) -> DeviceFile:
         name=path.stem,
         path=path,
         title=root.text("title"),
-        kind=root.choice("kind", ("cuda",)),
+        kind=root.choice("kind", ("cuda",)) if "kind" in root else "cuda",
         compute_capability=root.pair("compute_capability"),
-        unified_memory=root.flag("unified_memory"),
+        unified_memory=root.flag("unified_memory") if "unified_memory" in root else False,
         sm_count=sm_count,
         l2_bytes=l2_bytes,
         memory_bytes=memory_bytes,
@@ -242,6 +256,12 @@ def _match_rule(root: _Table) -> MatchRule:
     )
 
 
+def _references(root: _Table) -> dict[str, str]:
+    if "sources" not in root:
+        return {}
+    return {key: root.child("sources").text(key) for key in root.child("sources").names()}
+
+
 def _provenance(entry: _Table, references: Mapping[str, str]) -> str:
     key = entry.choice("source", tuple(references), what="a key of [sources]")
     origin = entry.choice("origin", ORIGINS) if "origin" in entry else "stated"
@@ -288,10 +308,19 @@ class _Table:
                 self._refuse_key(key, allowed)
         return list(self._data)
 
-    def child(self, key: str) -> _Table:
+    def child(self, key: str, what: str = "a table") -> _Table:
         if key not in self._children:
-            self._children[key] = _Table(self._get(key, dict, "a table"), self.path, self._full(key))
+            self._children[key] = _Table(self._get(key, dict, what), self.path, self.full(key))
         return self._children[key]
+
+    def need(self, keys: tuple[str, ...]) -> None:
+        """Raise once for all of these that are missing."""
+        missing = [self.full(key) for key in keys if key not in self._data]
+        if missing:
+            raise self._missing(missing)
+
+    def is_number(self, key: str) -> bool:
+        return isinstance(self._data.get(key), (int, float))
 
     def text(self, key: str) -> str:
         value = self._get(key, str, "a text")
@@ -331,18 +360,22 @@ class _Table:
     def _get(self, key: str, kind: Any, what: str) -> Any:
         self._asked.add(key)
         if key not in self._data:
-            raise DeviceError(f"device file {self.path}: missing key {self._full(key)}")
+            raise self._missing([self.full(key)])
         value = self._data[key]
         if not isinstance(value, kind):
             self._refuse(key, f"must be {what}")
         return value
 
+    def _missing(self, keys: list[str]) -> DeviceError:
+        format_explained = SHIPPED / f"{TEMPLATE}.toml"
+        return DeviceError(f"device file {self.path}: missing key {', '.join(keys)}; see {format_explained}")
+
     def _refuse_key(self, key: str, known: Iterable[str]) -> None:
         listed = ", ".join(sorted(known))
-        raise DeviceError(f"device file {self.path}: unknown key {self._full(key)}; known here: {listed}")
+        raise DeviceError(f"device file {self.path}: unknown key {self.full(key)}; known here: {listed}")
 
     def _refuse(self, key: str, why: str) -> None:
-        raise DeviceError(f"device file {self.path}: {self._full(key)} {why}")
+        raise DeviceError(f"device file {self.path}: {self.full(key)} {why}")
 
-    def _full(self, key: str) -> str:
+    def full(self, key: str) -> str:
         return f"{self.where}.{key}" if self.where else key

@@ -137,6 +137,21 @@ def test_devices_are_compared(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "comparison.json").read_text()) == json.loads(json.dumps(result))
 
 
+def test_devices_that_dispatch_alike_share_a_dry_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgeroof.workloads import dry
+
+    runs, real = [], dry.dry_step
+    monkeypatch.setattr(dry, "dry_step", lambda *args, **kwargs: runs.append(kwargs) or real(*args, **kwargs))
+    config = {key: value for key, value in STEP.items() if key != "batch_size"} | {"precision": "bf16"}
+    rows = project.compare(["t4", "orin", "h100", "v100-pcie-32gb"], [2], config)["rows"]
+    assert [run["compute_capability"] for run in runs] == [(7, 5), (8, 7)]  # flash attention came with 8.0
+    assert [row["device"] for row in rows] == ["t4", "orin", "h100", "v100-pcie-32gb"]
+    h100 = project.client_step("h100", largest_batch=False, batch_size=2, **config).summary["projection"]
+    assert rows[2]["step_time_ms"]["value"] == pytest.approx(h100["step_time_ms"]["value"], rel=1e-3)
+    assert rows[2]["memory"]["parts"] == h100["memory"]["parts"]  # with the larger workspace of a Hopper
+    assert rows[1]["energy_j"] is not None
+
+
 COMMAND = ["--model", "tiny", "--source-length", "32", "--target-length", "16"]
 
 
@@ -157,6 +172,8 @@ def test_profile_projects_for_a_device_that_is_not_here(tmp_path: Path, capsys: 
         (["--devices", ","], "names none"),
         (["--devices", "orin", "--device", "a100"], "device does not go"),
         (["--device", "orin", "--mode", "train"], "--sequence"),
+        (["--device", "orin", "--sequence", "64"], "--sequence does not go"),
+        (["--device", "orin", "--mode", "train", "--lora-rank", "8"], "--lora-rank does not go"),
         (["--device", "orin", "--power-mode", "99W"], "99W"),
     ],
 )

@@ -31,6 +31,7 @@ from .step import ClientStep, Inputs
 if TYPE_CHECKING:
     import torch
 
+    from ..profiler.costs import Cost
     from ..profiler.dryrun import Routing
     from ..profiler.lifetimes import MemoryTimeline
     from ..profiler.ops import OpRecord
@@ -69,6 +70,17 @@ class DryStep:
         training = any(record.phase == "backward" for record in self.records)
         return footprint_of(self.memory, training=training, compute_capability=self.compute_capability)
 
+    @functools.cached_property
+    def costs(self) -> list[Cost | None]:
+        """The cost of every record."""
+        from ..profiler.projected import price_all
+
+        return price_all(self.records, tf32=self.tf32)
+
+    def on(self, compute_capability: tuple[int, int] | None) -> DryStep:
+        """The same ops on another device of its :func:`op_stream_of`, which may differ in the memory they take."""
+        return dataclasses.replace(self, compute_capability=compute_capability)
+
     def describe(self) -> dict[str, Any]:
         """The ``workload`` entry of ``run.json``."""
         return self.workload
@@ -99,7 +111,7 @@ def dry_model(
         sequence: tokens of each.
         target_sequence: tokens a decoder beside an encoder reads; None means as many.
         precision: one of :data:`~.client_config.PRECISIONS`.
-        attention: ``"eager"`` or ``"sdpa"``.
+        attention: ``"eager"``, ``"sdpa"``, or :data:`~.classic_attention.CLASSIC`.
         optimizer: name in the registry. None ends the step after backward, and as nothing zeroes the gradients,
             backward adds to those of the step before.
         head: class of transformers, or ``"auto"``, see :func:`~.heads.choose_head`.
@@ -149,6 +161,13 @@ def dry_step(
         step = _FakeClientStep(config, loaded, client_data(config, loaded))
         known.routing = routing_of(loaded.model.config, config.micro_batch)
         return _record(step, known, config.precision, target_kind, compute_capability)
+
+
+def op_stream_of(target_kind: str, compute_capability: tuple[int, int] | None) -> tuple[str, bool]:
+    """What the ops of a step depend on: devices for which this is equal dispatch the same ones."""
+    from ..profiler.cuda_standins import has_flash_attention
+
+    return target_kind, target_kind == "cuda" and has_flash_attention(compute_capability)
 
 
 class _FakeClientStep(ClientStep):

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EdgeroofError, OutOfMemoryError, UsageError, WorkloadError
+from .classic_attention import implementation
 from .flan_t5 import SIZES, build_flan_t5, shipped_config
 
 #: Model types whose embeddings transformers 5 ties whatever their configuration says.
@@ -118,7 +119,7 @@ def load_model(
 
     Args:
         name: see the module's description.
-        attention: ``"eager"`` or ``"sdpa"``.
+        attention: ``"eager"``, ``"sdpa"``, or :data:`~.classic_attention.CLASSIC`.
         seed: seed of random weights.
         device: such as ``"cpu"`` or ``"cuda:0"``; ``"meta"`` gives shapes without memory (random weights only).
         dropout: replaces every dropout rate of the configuration; None keeps them.
@@ -161,10 +162,22 @@ def check_positions(loaded: LoadedModel, length: int) -> None:
         UsageError: it has not.
     """
     positions = getattr(loaded.model.config, "max_position_embeddings", None)
-    if isinstance(positions, int) and length > positions:  # relative positions, as in T5, have no limit
+    if isinstance(positions, int) and 0 < positions < length:  # relative positions have no limit (T5), or -1 (XLNet)
         raise UsageError(
-            f"{loaded.source.title} has {positions} positions and a sequence would take {length}; "
-            "lower source_length or target_length"
+            f"{loaded.source.title} has {positions} positions and a sequence would take {length}; shorten it"
+        )
+
+
+def check_takes_tokens(loaded: LoadedModel) -> None:
+    """See that the model reads token ids.
+
+    Raises:
+        UsageError: it reads images or sound.
+    """
+    wanted = getattr(loaded.model, "main_input_name", "input_ids")
+    if wanted != "input_ids":
+        raise UsageError(
+            f"{type(loaded.model).__name__} reads {wanted}, not tokens; only models of language are built here"
         )
 
 
@@ -221,14 +234,14 @@ def _read_json(source: ModelSource) -> dict[str, Any]:
 
 def _build_random(config: Any, model_class: Any, untied: bool, attention: str, seed: int, device: str) -> Any:
     if untied and config.model_type in _T5_TYPES and _is_seq2seq_lm(model_class):
-        return build_flan_t5(config, attention=attention, seed=seed, device=device)
+        return build_flan_t5(config, attention=implementation(attention), seed=seed, device=device)
     import torch
 
     target = torch.device(device)
     with torch.random.fork_rng(devices=[target] if target.type == "cuda" else []), target:
         torch.manual_seed(seed)
         build = model_class.from_config if hasattr(model_class, "from_config") else model_class._from_config
-        return build(config, attn_implementation=attention)
+        return build(config, attn_implementation=implementation(attention))
 
 
 def _is_seq2seq_lm(model_class: Any) -> bool:
@@ -243,7 +256,7 @@ def _load_weights(source: ModelSource, config: Any, model_class: Any, attention:
     model, info = model_class.from_pretrained(
         source.location,
         config=config,
-        attn_implementation=attention,
+        attn_implementation=implementation(attention),
         output_loading_info=True,
         **{dtype: torch.float32},
     )

@@ -14,7 +14,7 @@ from ..errors import UsageError, WorkloadError
 from ..profiler.phases import phase
 from .client_config import PRECISIONS, ClientConfig
 from .heads import choose_head
-from .huggingface import check_positions, load_model
+from .huggingface import check_positions, check_takes_tokens, load_model
 from .optimizers import OptimizerSettings, build_optimizer
 from .precision import Precision
 
@@ -64,7 +64,7 @@ def build_model_step(
         sequence: tokens of each.
         target_sequence: tokens that the decoder beside an encoder reads; None means as many.
         precision: one of :data:`~.client_config.PRECISIONS`.
-        attention: ``"eager"`` or ``"sdpa"``.
+        attention: ``"eager"``, ``"sdpa"``, or :data:`~.classic_attention.CLASSIC`.
         optimizer: name in the registry; None ends the step after backward.
         head: class of transformers, or ``"auto"``, see :func:`~.heads.choose_head`.
         settings: of the optimizer.
@@ -83,6 +83,7 @@ def build_model_step(
     loaded = load_model(
         model, attention=attention, random_weights=random_weights, head=model_class, experts=experts
     )  # fmt: skip
+    check_takes_tokens(loaded)
     check_positions(loaded, max(sequence, target_sequence or 0))
     if precision == "bf16-pure":
         loaded.model.to(Precision(precision, "cpu").weights)

@@ -11,7 +11,11 @@ from typing import Any
 from edgeroof.profiler import costs
 from edgeroof.profiler.costs import Cost
 from edgeroof.profiler.ops import OpRecord
+from edgeroof.workloads.classic_attention import CLASSIC
 from edgeroof.workloads.dry import dry_model
+
+#: The measurements are of 2023, and so is their attention.
+ATTENTION = CLASSIC
 
 _GPT2 = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "vocab_size": 50257}
 
@@ -43,5 +47,5 @@ def op_stream(model: str, mode: str, sequence: int, batch: int) -> tuple[tuple[O
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / f"{model}.json"
         config.write_text(json.dumps(CONFIGS[model]), encoding="utf-8")
-        dry = dry_model(str(config), mode, batch=batch, sequence=sequence)
+        dry = dry_model(str(config), mode, batch=batch, sequence=sequence, attention=ATTENTION)
     return tuple((record, costs.price(record)) for record in dry.records if record.phase != "loss")

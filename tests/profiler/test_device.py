@@ -229,9 +229,20 @@ def test_own_folder_adds_devices_and_wins_over_shipped_ones(config: Path) -> Non
         ("sm_count = { value = 12", "sm_count = { value = 12.5", "figures.sm_count is 12.5, must be a whole"),
         ("sm_count = { value = 12", "sm_count = { value = true", "figures.sm_count.value must be a number"),
         ("sm_count = { value = 12", "sm_count = { value = nan", "figures.sm_count.value is nan"),
+        (
+            'sm_count = { value = 12, source = "datasheet" }',
+            "sm_count = 12.5",
+            "figures.sm_count is 12.5, must be a whole",
+        ),
+        ('l2_mib = { value = 12, source = "datasheet" }', "l2_mib = nan", "figures.l2_mib is nan"),
+        ('l2_mib = { value = 12, source = "datasheet" }', "l2_mib = true", "figures.l2_mib must be a number"),
         ("sm_count = { value = 12", "sm_count = { value = -1", "figures.sm_count.value is -1"),
         ("sm_count = ", "smcount = ", "missing key figures.sm_count"),
-        ('l2_mib = { value = 12, source = "datasheet" }', "l2_mib = 12", "figures.l2_mib must be a table"),
+        (
+            'l2_mib = { value = 12, source = "datasheet" }',
+            'l2_mib = "12"',
+            "figures.l2_mib must be a number or a table",
+        ),
         (
             'l2_mib = { value = 12, source = "datasheet" }',
             "l2_mib = { value = 12 }",
@@ -258,6 +269,49 @@ def test_a_wrong_file_names_itself_and_the_key(tmp_path: Path, old: str, new: st
         load_device(str(own))
     assert words in str(caught.value)
     assert "broken.toml" in str(caught.value)
+
+
+SHORT = """
+title = "My GPU"
+compute_capability = [8, 9]
+
+[figures]
+sm_count = 128
+l2_mib = 72
+memory_gib = 24
+bandwidth_gbs = 1008
+gpu_mhz = 2520
+power_w = 450
+
+[peaks.vector]
+fp32 = 82.6
+"""
+
+
+def test_bare_numbers_are_enough_and_say_that_no_source_was_named(tmp_path: Path) -> None:
+    own = tmp_path / "mine.toml"
+    own.write_text(SHORT)
+    device = load_device(str(own))
+    assert (device.sm_count, device.l2_bytes, device.power_w) == (128, 72 << 20, 450)
+    assert (device.kind, device.unified_memory) == ("cuda", False)
+    assert device.roof.peak("fp32", "vector") == Peak(82.6e12, "fp32", "vector")
+    assert load_device(str(own), gpu_mhz=1260).roof.peak("fp32", "vector") == Peak(41.3e12, "fp32", "vector")
+    assert "without a source" in device.sources["figures.l2_mib"]
+    assert "without a source" in device.sources["peaks.vector.fp32"]
+    assert device.sources["figures.launch_floor_us"].startswith("assumed: 2")
+
+
+def test_all_missing_figures_are_named_at_once(tmp_path: Path) -> None:
+    own = tmp_path / "mine.toml"
+    own.write_text(SHORT.replace("l2_mib = 72\nmemory_gib = 24\n", ""))
+    with pytest.raises(DeviceError, match=r"missing key figures\.l2_mib, figures\.memory_gib"):
+        load_device(str(own))
+
+
+def test_shipped_files_name_a_source_for_every_figure() -> None:
+    for name in known_devices():
+        unnamed = [key for key, source in load_device(name).sources.items() if "without a source" in source]
+        assert not unnamed, (name, unnamed)
 
 
 @given(st.text(max_size=200))

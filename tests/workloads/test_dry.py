@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
@@ -218,6 +219,19 @@ def test_it_describes_itself():
 def test_nonsense_is_refused(tmp_path, arguments, error, message):
     with pytest.raises(error, match=message):
         dry_model(write_config(tmp_path, "bert"), **({"batch": 2, "sequence": 16} | arguments))
+
+
+def test_models_of_images_are_refused(tmp_path):
+    config = tmp_path / "vit.json"
+    config.write_text(json.dumps({"model_type": "vit", "num_hidden_layers": 1}))
+    with pytest.raises(UsageError, match="reads pixel_values, not tokens"):
+        dry_model(str(config), batch=1, sequence=16)
+
+
+def test_relative_positions_have_no_limit(tmp_path):
+    config = tmp_path / "xlnet.json"
+    config.write_text(json.dumps({"model_type": "xlnet", "n_layer": 1, "d_model": 32, "n_head": 2, "d_inner": 64}))
+    assert dry_model(str(config), "inference", batch=1, sequence=16).records  # it states -1 positions
 
 
 def test_what_depends_on_values_is_refused_in_words():
