@@ -185,10 +185,18 @@ def _floors(data: Data) -> Iterator[Section]:
     bandwidths = {row["device"]: row["bandwidth_gbs"] for row in data["optimizer"] or ()}
     if not (per_parameter and models and bandwidths):
         return
+    ways: dict[float, list[str]] = {}
+    for provider, size in per_parameter.items():
+        ways.setdefault(round(size, 1), []).append(provider)
     body = tuple(
-        (device, provider, number(size), *(duration(size * parameters / gbs * 1e-3) for parameters in models.values()))
+        (
+            device,
+            ", ".join(names),
+            number(size),
+            *(duration(size * parameters / gbs * 1e-3) for parameters in models.values()),
+        )
         for device, gbs in bandwidths.items()
-        for provider, size in per_parameter.items()
+        for size, names in sorted(ways.items(), reverse=True)
     )
     heads = ("device", "way", "#bytes/parameter", *(f"#{model}" for model in models))
     table = Table("Least time of opt.step(): bytes over the data sheet's bandwidth", heads, body, mark=COMPUTED)
