@@ -7,7 +7,7 @@ const THEMES = ["auto", "light", "dark"];
 
 /** The head of the page: `kind` is what is told beside the brand, `note` explains it in a banner. */
 function masthead({ kind, title, setting, note }) {
-  byId("kind").textContent = kind;
+  for (const place of ["kind", "nav-kind"]) byId(place).textContent = kind;
   byId("title").textContent = title;
   byId("setting").textContent = setting;
   byId("banner").textContent = note || "";
