@@ -43,7 +43,7 @@ ARGS ?=
 option = $(if $($(1)),$(2) $($(1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup profile analyze ab compare sweep paper kernels gpu-evidence fl fl-profile fl-granularity fl-study devices calibrate doctor test test-all lint format benchmarks clean
+.PHONY: help setup profile analyze ab compare sweep paper kernels gpu-evidence fl fl-profile fl-granularity fl-study devices calibrate doctor test test-all lint format benchmarks screenshots clean
 
 help: ## list the targets
 	@echo "edgeroof: what holds a training step back, kernel by kernel"
@@ -139,9 +139,13 @@ format: $(VENV)/.dev-ready ## format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-benchmarks: $(VENV)/.dev-ready ## measure edgeroof itself: trace import and profiling overhead (TRACE)
+benchmarks: $(VENV)/.dev-ready ## measure edgeroof itself: profiling overhead, report load, trace import (TRACE)
 	@$(BIN)/python benchmarks/overhead.py
+	@$(BIN)/python benchmarks/report_load.py
 	@$(BIN)/python benchmarks/trace_import.py $(TRACE) $(call option,HTA_PYTHON,--hta-python)
+
+screenshots: $(VENV)/.dev-ready ## pictures of a measured and a projected report into docs/images (ARGS: --measured RUN --projected RUN)
+	@$(BIN)/python tools/screenshots.py $(ARGS)
 
 clean: ## remove the environment and caches, keep runs
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

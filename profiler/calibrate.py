@@ -132,6 +132,10 @@ def _worth_repeating(record: dict[str, Any]) -> bool:
     return record["contended"] and record["attempts"] < MOST_ATTEMPTS
 
 
+#: Begins the note of a roof that several calibrations made.
+_BEST_OF_SEVERAL = "the best of several calibrations; of the fastest: "
+
+
 def _higher(one: Roof, other: Roof) -> Roof:
     """The higher of two measurements, figure by figure: neither can be above what the machine reaches."""
     best = max(one, other, key=lambda roof: roof.peaks["vector"]["fp32"])
@@ -145,7 +149,7 @@ def _higher(one: Roof, other: Roof) -> Roof:
         max(one.bandwidth, other.bandwidth),
         peaks,
         min(one.launch_floor_us, other.launch_floor_us),
-        f"the best of several calibrations; of the fastest: {best.note}",
+        _BEST_OF_SEVERAL + best.note.removeprefix(_BEST_OF_SEVERAL),
     )
 
 

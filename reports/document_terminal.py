@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from .document import KIND_NOTES, Bars, Block, Document, Facts, Heatmap, Line, Lines, Paragraph, Section, Table, caption
-from .rich_parts import BOUND_STYLES, ascii_only, facts, heading, plain_table
+from .rich_parts import BOUND_STYLES, Prose, ascii_only, facts, heading, plain_table
 from .text import UNKNOWN, clean, known, number
 
 _STYLES = {"measured": "cyan", "projected": "yellow", "simulated": "yellow", "mixed": "yellow"}
@@ -44,7 +44,7 @@ def _parts(document: Document, console: Console, folder: Path | None) -> Iterato
     for section in document.sections:
         yield render_section(section, console)
     if document.warnings:
-        warnings = [Text("! " + clean(warning), style="yellow") for warning in document.warnings]
+        warnings = [Prose(warning, "yellow", "! ") for warning in document.warnings]
         yield Group(heading("Warnings"), *warnings)
     if folder is not None:
         yield Group(heading("Files", str(folder)), facts([(name, "", what) for name, what in document.files]))
@@ -56,7 +56,7 @@ def _answer(document: Document) -> RenderableType:
     if KIND_NOTES[document.kind]:
         body += [Text(KIND_NOTES[document.kind], style=style), Text("")]
     first, *others = document.headlines or ("There is nothing to say.",)
-    body += [Text(clean(first), style="bold"), *(Text("• " + clean(line)) for line in others)]
+    body += [Prose(first, "bold"), *(Prose(line, bullet="• ") for line in others)]
     if document.setting:
         body += [Text(""), Text(clean(document.setting), style="dim")]
     title = Text(f"{document.kind.upper()} · {clean(document.title)}", style="bold")
@@ -72,7 +72,7 @@ def render_section(section: Section, console: Console) -> RenderableType:
 
 
 def _paragraph(block: Paragraph, console: Console) -> RenderableType:
-    return Text(clean(block.text), style=_PARAGRAPHS[block.style])
+    return Prose(block.text, _PARAGRAPHS[block.style])
 
 
 def _facts(block: Facts, console: Console) -> RenderableType:

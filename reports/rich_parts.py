@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from .text import clean, percent
+from .text import clean, percent, unbroken
 
 BOUND_STYLES = {
     "memory": "blue",
@@ -37,6 +39,32 @@ def bar(share: float | None, width: int, style: str, *, ascii_only: bool = False
     full, half = divmod(halves, 2)
     drawn = ("=" * full + "-" * half) if ascii_only else ("━" * full + "╸" * half)
     return Text(drawn.ljust(width), style=style, no_wrap=True)
+
+
+@dataclass(frozen=True)
+class Prose:
+    """Sentences, broken between words but never between a number and its unit; lines after the first hang.
+
+    Attributes:
+        text: what to say; cleaned here.
+        style: of all of it.
+        bullet: in front of the first line, such as ``• ``; the other lines are indented by as much.
+    """
+
+    text: object
+    style: str = ""
+    bullet: str = ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """One line after the other, as wide as there is room."""
+        indent = " " * len(self.bullet)
+        width = max(options.max_width, 12)
+        lines = textwrap.wrap(
+            unbroken(clean(self.text)), width, initial_indent=self.bullet, subsequent_indent=indent,
+            break_on_hyphens=False,
+        )  # fmt: skip
+        for line in lines or [""]:
+            yield Text(line.replace("\N{NO-BREAK SPACE}", " "), style=self.style)
 
 
 def heading(title: str, note: str = "") -> Text:

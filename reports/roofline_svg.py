@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 #: Ink of each bound, as in the HTML report, and the order of the legend.
 COLOURS = {
-    "memory": "#2a6fbb", "compute": "#16866a", "latency": "#d99a00", "inefficient": "#cf3f52",
-    "communication": "#8450b8", "unknown": "#8b929b",
+    "memory": "#2469b5", "compute": "#12795f", "latency": "#b98100", "inefficient": "#c23248",
+    "communication": "#8450b8", "unknown": "#69717b",
 }  # fmt: skip
 _INK, _QUIET, _LINE = "#1b1f24", "#59626d", "#dfe0dc"
 _WIDTH, _HEIGHT = 820, 500

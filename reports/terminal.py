@@ -16,6 +16,7 @@ from .figures import finite
 from .grouping import group_kernels
 from .projection import projection_section
 from .rich_parts import (
+    Prose,
     ascii_only,
     bar,
     bound_text,
@@ -80,8 +81,8 @@ def _answer(run: Run) -> RenderableType:
     kind = str(summary.get("kind") or "measured")
     style = KIND_STYLES.get(kind, "cyan")
     answer = summary.get("answer") or {}
-    body = [Text(clean(answer.get("headline") or "This run has no summary."), style="bold")]
-    body += [Text("• " + clean(detail)) for detail in answer.get("details") or []]
+    body: list[RenderableType] = [Prose(answer.get("headline") or "This run has no summary.", "bold")]
+    body += [Prose(detail, bullet="• ") for detail in answer.get("details") or []]
     if KIND_NOTES.get(kind):
         banner = Text(f" {kind.upper()} ", style=f"bold reverse {style}")
         body.insert(0, Text.assemble(banner, " ", (KIND_NOTES[kind] + "\n", style)))
@@ -168,7 +169,7 @@ def _timing_notes(run: Run, timed: bool, console: Console) -> Iterator[Renderabl
     yield grid
     verdict = (run.summary.get("timing") or {}).get("verdict")
     if verdict:
-        yield Text(clean(verdict), style="bold")
+        yield Prose(verdict, "bold")
 
 
 def _bounds(run: Run, console: Console) -> RenderableType:
@@ -183,10 +184,15 @@ def _bounds(run: Run, console: Console) -> RenderableType:
             percent(entry["share"]),
             *([drawn] if width else []),
             duration(finite(entry["dur_us"])),
-            duration(finite(entry.get("headroom_us"))),
+            _won(finite(entry.get("headroom_us"))),
             count(finite(entry.get("kernels"))),
         )
     return Group(heading("What holds the kernels", "share of kernel time by bound"), table)
+
+
+def _won(headroom_us: float | None) -> str:
+    """Time above the roof; kernels that are faster than their roof together leave nothing to win."""
+    return "none: above roof" if headroom_us is not None and headroom_us < 0 else duration(headroom_us)
 
 
 def _headroom(run: Run) -> RenderableType | None:

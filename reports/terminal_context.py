@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from .figures import finite
-from .rich_parts import ascii_only, bar, bound_text, facts, heading, op_name, plain_table, roof_text
+from .rich_parts import Prose, ascii_only, bar, bound_text, facts, heading, op_name, plain_table, roof_text
 from .text import binary_bytes, clean, count, duration, number, percent, shorten, si
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def context_sections(run: Run, console: Console) -> Iterator[RenderableType]:
     yield _alignment(run.summary.get("alignment"))
     warnings = run.summary.get("warnings") or []
     if warnings:
-        yield Group(heading("Warnings"), *[Text("! " + clean(warning), style="yellow") for warning in warnings])
+        yield Group(heading("Warnings"), *[Prose(warning, "yellow", "! ") for warning in warnings])
     yield _device(run.summary.get("device") or {})
     if run.path is not None:
         yield _files(Path(run.path))
@@ -226,7 +226,7 @@ def _device(device: dict[str, Any]) -> RenderableType:
         first, last = values[0], values[-1]
         ratio = [percent(last / first) if first and last and label != "launch floor" else ""]
         table.add_row(label, *(show(value) for value in values), *(ratio if len(roofs) == 2 else []))
-    notes = [Text(f"{clean(roof['source'])}: {clean(roof['note'])}", style="dim") for roof in roofs if roof.get("note")]
+    notes = [Prose(f"{roof['source']}: {roof['note']}", "dim") for roof in roofs if roof.get("note")]
     return Group(heading("Device and roofs", " · ".join(about)), table, *notes)
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 #: What stands in a cell whose value is not known; the text around it says why.
 UNKNOWN = "–"
+
+#: The space between a number and its unit.
+_NUMBER_AND_UNIT = re.compile(r"(?<=\d) (?=%|(?:ns|µs|ms|s|W|J|[KMGT]i?B|B|[kMGTP]?FLOP)\b)")
 
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _BINARY_LIMITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
@@ -112,6 +116,11 @@ def clean(text: object) -> str:
     return "".join(
         char if char.isprintable() else " " if char.isspace() else "\N{REPLACEMENT CHARACTER}" for char in str(text)
     )
+
+
+def unbroken(text: str) -> str:
+    """Text in which no number is torn from its unit at the end of a line: the space between them does not break."""
+    return _NUMBER_AND_UNIT.sub("\N{NO-BREAK SPACE}", text)
 
 
 def shorten(text: str, width: int) -> str:

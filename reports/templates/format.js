@@ -90,9 +90,9 @@ function percent(share) {
   return `${value.toFixed(Math.abs(value) >= 100 ? 0 : 1)} %`;
 }
 
-/** A sentence in which no number is torn from its percent sign. */
+/** A sentence in which no number is torn from its unit. */
 function unbroken(text) {
-  return text.replace(/(\d) %/g, "$1\u00a0%");
+  return text.replace(/(?<=\d) (?=%|(?:ns|µs|ms|s|W|J|[KMGT]i?B|B|[kMGTP]?FLOP)\b)/g, "\u00a0");
 }
 
 /** Text cut in the middle: C++ template names differ at both ends. */

@@ -7,7 +7,7 @@ const THEMES = ["auto", "light", "dark"];
 
 /** The head of the page: `kind` is what is told beside the brand, `note` explains it in a banner. */
 function masthead({ kind, title, setting, note }) {
-  byId("kind").textContent = kind;
+  for (const place of ["kind", "nav-kind"]) byId(place).textContent = kind;
   byId("title").textContent = title;
   byId("setting").textContent = setting;
   byId("banner").textContent = note || "";
@@ -59,6 +59,8 @@ function navigation() {
     { rootMargin: "-30% 0px -70% 0px" },
   );
   links.forEach((_, section) => observer.observe(section));
+  // What kind of numbers these are stays in sight when the masthead is not.
+  new IntersectionObserver(([head]) => (byId("nav-kind").hidden = head.isIntersecting)).observe(byId("kind"));
 }
 
 /** A button that goes from the system's choice to light to dark. The choice is kept where the browser allows it. */

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edgeroof.reports import ab_html, document_html, html
+from edgeroof.tools.chromium import browser, why_not
 
-from .browser import browser, why_not
 from .sample_ab import sample_ab, with_energy
 from .sample_document import sample_document
 from .sample_run import imported_run, projected_run, sample_run

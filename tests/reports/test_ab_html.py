@@ -9,8 +9,8 @@ import pytest
 
 from edgeroof.errors import RunError
 from edgeroof.reports import ab_html
+from edgeroof.tools.chromium import open_page
 
-from .browser import open_page
 from .sample_ab import HOSTILE, PROVIDERS, SIZES, sample_ab
 
 

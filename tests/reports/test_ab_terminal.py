@@ -64,7 +64,7 @@ def test_doubts_are_said():
     result["settings"]["pairs"] = 100
     doubts = " ".join(ab_view.warnings(result))
     assert "A/A says FASTER" in doubts
-    assert "30 pairs only" in doubts
+    assert "32 pairs only" in doubts
 
 
 def test_the_noise_is_printed():

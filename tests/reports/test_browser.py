@@ -7,8 +7,9 @@ import pytest
 from edgeroof.reports import figures, html
 from edgeroof.reports.grouping import table_rows
 from edgeroof.reports.text import duration, percent
+from edgeroof.tools.chromium import open_page, settle
 
-from .browser import click, open_page, press, settle, texts, type_into
+from .browser import click, press, texts, type_into
 from .sample_kernels import IMG, LONG, SCRIPT
 from .sample_run import large_run
 

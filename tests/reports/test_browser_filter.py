@@ -6,8 +6,9 @@ import pytest
 
 from edgeroof.reports import figures
 from edgeroof.reports.grouping import table_rows
+from edgeroof.tools.chromium import open_page, settle
 
-from .browser import choose, click, open_page, press, settle, texts, type_into
+from .browser import choose, click, press, texts, type_into
 
 
 @pytest.fixture

@@ -6,7 +6,9 @@ import itertools
 
 import pytest
 
-from .browser import click, open_page, texts
+from edgeroof.tools.chromium import open_page
+
+from .browser import click, texts
 
 KINDS = ("measured", "imported", "projected", "ab", "document", "simulated")
 DESKTOP, PHONE = 1280, 360

@@ -145,6 +145,18 @@ def test_phases_keep_their_order_and_their_time():
     assert entries[-1]["idle_ms"] is None
 
 
+def test_modules_have_all_of_the_time():
+    run = sample_run()
+    modules = figures.module_bounds(run, limit=3)
+    times = [entry["kernel_ms"] for entry in modules["largest"]]
+    assert len(times) == 3
+    assert times == sorted(times, reverse=True)
+    assert sum(times) + modules["others"]["kernel_ms"] == pytest.approx(run.kernels["dur_us"].sum() / 2e3)
+    for entry in modules["largest"]:
+        assert math.fsum(entry["bounds"].values()) == pytest.approx(entry["kernel_ms"])
+    assert figures.module_bounds(run, limit=10_000)["others"] == {"count": 0, "kernel_ms": 0.0}
+
+
 def test_timers_share_the_step():
     device, host, closure = figures.timing_bars(sample_run())
     for bar in (device, host):

@@ -13,7 +13,7 @@ from edgeroof.reports.roofline_svg import COLOURS, roofline_svg
 from .sample_run import imported_run, projected_run, sample_run
 
 SVG = "{http://www.w3.org/2000/svg}"
-STYLE = Path(__file__).resolve().parents[2] / "reports" / "templates" / "report.css"
+STYLE = Path(__file__).resolve().parents[2] / "reports" / "templates" / "theme.css"
 
 
 def parsed(run: Run) -> ElementTree.Element:
@@ -90,8 +90,8 @@ def test_a_run_without_any_cost_gives_a_picture_that_says_so() -> None:
 
 
 def test_bounds_have_the_colours_of_the_report() -> None:
-    light = STYLE.read_text(encoding="utf-8").split("@media")[0]
-    assert {bound: re.search(rf"--{bound}: (#\w+);", light)[1] for bound in COLOURS} == COLOURS
+    style = STYLE.read_text(encoding="utf-8")
+    assert {bound: re.search(rf"--{bound}: light-dark\((#\w+),", style)[1] for bound in COLOURS} == COLOURS
 
 
 def test_a_run_shows_its_roofline_in_a_notebook(tmp_path: Path) -> None:

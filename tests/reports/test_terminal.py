@@ -8,6 +8,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from edgeroof.reports import terminal
+from edgeroof.reports.rich_parts import Prose
 
 from .sample_kernels import IMG
 from .sample_run import imported_run, projected_run, sample_run
@@ -148,3 +149,23 @@ def test_projections_say_whether_it_fits_how_long_and_how_sure(runs):
     ):
         assert expected in text, expected
     assert "PROJECTION" not in printed(runs["measured"])
+
+
+@pytest.mark.parametrize("width", [40, 57, 80])
+def test_sentences_never_tear_a_number_from_its_unit(width):
+    said = " ".join(f"{n} ms of {n} % at {n} GiB" for n in range(40))
+    output = io.StringIO()
+    Console(file=output, width=width).print(Prose(said, bullet="• "))
+    lines = output.getvalue().splitlines()
+    assert max(map(cell_len, lines)) <= width
+    assert not any(line.lstrip().startswith(("ms", "%", "GiB")) for line in lines)
+    assert [line[:2] for line in lines] == ["• ", *["  "] * (len(lines) - 1)]
+    assert "".join(output.getvalue().split()) == "•" + "".join(said.split())
+
+
+def test_nothing_to_win_is_said_in_words():
+    run = sample_run()
+    for entry in run.summary["bounds"]:
+        entry["headroom_us"] = -1500.0 if entry["bound"] == "memory" else entry["headroom_us"]
+    line = next(line for line in printed(run).splitlines() if line.startswith("memory"))
+    assert "none: above roof" in line

@@ -69,3 +69,8 @@ def test_shortened_text_fits_and_keeps_its_ends(value, width):
 def test_clean_text_can_be_printed_anywhere(value):
     assert text.clean(value).isprintable()
     text.clean(value).encode("utf-8")
+
+
+def test_numbers_keep_their_units():
+    said = text.unbroken("1.3 ms of 4 % at 16 GB/s, 2 steps of 512 tokens")
+    assert said == "1.3\u00a0ms of 4\u00a0% at 16\u00a0GB/s, 2 steps of 512 tokens"

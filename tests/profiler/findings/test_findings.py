@@ -114,6 +114,24 @@ def test_answer_names_the_bound_and_the_biggest_headroom() -> None:
     assert "aten::mm in forward" in said["details"][0]
 
 
+def test_claims_are_parts_of_the_sentences_and_choose_their_kernels() -> None:
+    kernels = classify(
+        table(
+            {"start_us": 0, "bytes_read": 9e6}, {"start_us": 900, "phase": "optimizer", "op": "aten::mm", "flops": 4e7}
+        ),
+        ROOF,
+    )
+    said = answer(bound_shares(kernels), rank_headroom(kernels), phase_table(kernels, 1))
+    sentences = "\n".join([said["headline"], *said["details"]])
+    assert len(said["claims"]) == 4
+    for claim in said["claims"]:
+        assert claim["text"] in sentences
+        chosen = kernels
+        for column, value in claim["kernels"].items():
+            chosen = chosen[chosen[column].astype(str) == value]
+        assert len(chosen) > 0
+
+
 def test_gaps_are_mentioned_when_they_matter() -> None:
     kernels = classify(table({"start_us": 0}, {"start_us": 900, "phase": "optimizer"}), ROOF)
     said = answer(bound_shares(kernels), rank_headroom(kernels), phase_table(kernels, 1))
