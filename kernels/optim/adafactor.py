@@ -55,6 +55,8 @@ class FusedAdafactor(FusedOptimizer["AdafactorEngine"]):
         OptimizerUsageError: the arguments contradict each other (also a ``ValueError``).
     """
 
+    _state_names = ("step", "RMS", "exp_avg_sq_row", "exp_avg_sq_col", "exp_avg_sq", "exp_avg")
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -102,8 +104,12 @@ class FusedAdafactor(FusedOptimizer["AdafactorEngine"]):
         return AdafactorEngine(made, self._hyper_table())
 
     def _step_engine(self, engine: AdafactorEngine, scaling: Scaling) -> None:
+        self._set_hyperparameters(engine)
         scale = any(group["scale_parameter"] for group in self.param_groups)
-        engine.step(self._hyper_table(), scale, scaling, self.options)
+        engine.step(scale, scaling, self.options)
+
+    def _set_hyperparameters(self, engine: AdafactorEngine) -> None:
+        engine.upload(self._hyper_table())
 
     def _hyper_table(self) -> np.ndarray:
         return hyper_table(self.param_groups, self.options)

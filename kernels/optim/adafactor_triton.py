@@ -61,7 +61,7 @@ class AdafactorBucket:
             if key in entries:
                 view.copy_(entries[key])
         if entries:
-            self.steps[index].fill_(float(entries["step"]))
+            self.steps[index].fill_(float(entries.get("step", 0.0)))
         entries.clear()
         entries.update(views)
         entries["step"] = self.steps[index]
@@ -135,16 +135,14 @@ class AdafactorBucket:
 class AdafactorEngine(Engine[AdafactorBucket]):
     """All buckets of one device."""
 
-    def step(self, hyper: np.ndarray, scale: bool, scaling: Scaling, options: StepOptions) -> None:
+    def step(self, scale: bool, scaling: Scaling, options: StepOptions) -> None:
         """Launch one step.
 
         Args:
-            hyper: rows of hyper-parameters, uploaded when they changed.
             scale: whether any group scales its learning rate by the size of the parameters.
             scaling: GradScaler's scale and flag, on this device.
             options: see :meth:`AdafactorBucket.launch`.
         """
-        self.upload(hyper)
 
         def launch(bucket: AdafactorBucket, partials: Tensor | None) -> None:
             def run() -> None:

@@ -16,9 +16,9 @@ from .errors import OptimizerError
 from .formats import StateFormat, adamw_bytes_per_parameter, state_format
 from .fused import FusedOptimizer
 from .gradient_factor import gradient_factor
-from .layout import flat_view, is_dense, same_order
+from .layout import empty_in_order, fits_shape_and_order, flat_view
 from .moments import STATE_KEYS, Moments, format_for
-from .options import AdamWOptions, check_hyperparameters
+from .options import AdamWOptions, check_hyperparameters, check_variant
 from .plan import Plan
 from .pointers import Member, reject_unusable
 
@@ -64,6 +64,7 @@ class FusedAdamW(FusedOptimizer["AdamWEngine"]):
     """
 
     options: AdamWOptions
+    _state_names = ("step", *STATE_KEYS)
 
     def __init__(
         self,
@@ -87,9 +88,8 @@ class FusedAdamW(FusedOptimizer["AdamWEngine"]):
         shadow_dtype: torch.dtype | None = None,
         backend: str = "auto",
     ) -> None:
-        check_hyperparameters(lr, betas, eps, weight_decay, amsgrad)
-        if differentiable:
-            raise OptimizerError("differentiable=True is not supported by a fused step; use torch.optim.AdamW")
+        check_hyperparameters(lr, betas, eps, weight_decay)
+        check_variant(amsgrad, differentiable)
         options = AdamWOptions(
             max_grad_norm, skip_nonfinite, backend, state_dtype, stochastic_rounding, seed, shadow_dtype
         )
@@ -111,29 +111,26 @@ class FusedAdamW(FusedOptimizer["AdamWEngine"]):
         return adamw_bytes_per_parameter(param_dtype, state_dtype=state_dtype, clip=clip, shadow=shadow)
 
     def shadow(self, param: Tensor) -> Tensor:
-        """Low-precision copy of a parameter, rewritten by every step; the same tensor every time.
+        """Low-precision copy of a parameter, rewritten by every step.
+
+        It is the same tensor every time, as long as the parameter keeps its shape and the order of its elements.
 
         Raises:
             OptimizerError: ``shadow_dtype`` was not given.
         """
         if self.options.shadow_dtype is None:
             raise OptimizerError("there are no shadow copies; give shadow_dtype=torch.bfloat16 to the optimizer")
-        if param not in self._shadows:
-            self._shadows[param] = torch.empty_like(param, dtype=self.options.shadow_dtype)
-            self.refresh_shadows()
-        return self._shadows[param]
+        copy = self._shadows.get(param)
+        if copy is None or not fits_shape_and_order(copy, param):
+            copy = self._shadows[param] = empty_in_order(param, self.options.shadow_dtype)
+            copy.copy_(param.detach())
+        return copy
 
     def refresh_shadows(self) -> None:
         """Copy the parameters again, after something else than a step changed them."""
         with torch.no_grad():
             for param, copy in self._shadows.items():
                 copy.copy_(param)
-
-    @torch.no_grad()
-    def refresh_hyperparameters(self) -> None:
-        """Upload changed hyper-parameters without a step: what replays of a captured step will use."""
-        if self._plan is not None and self._plan.engine is not None:
-            self._set_hyperparameters(self._plan.engine)
 
     def unquantized_state_dict(self) -> dict[str, Any]:
         """A state dictionary with fp32 moments, for ``torch.optim.AdamW`` or another format."""
@@ -245,17 +242,27 @@ class FusedAdamW(FusedOptimizer["AdamWEngine"]):
 
     # ---------------------------------------------------------------- torch.optim's protocol
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group; it may come in the middle of training.
+
+        Raises:
+            OptimizerUsageError: it asks for what the constructor refuses.
+        """
+        check_variant(param_group.get("amsgrad", False), param_group.get("differentiable", False))
+        super().add_param_group(param_group)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state of this optimizer, in any state format, or of ``torch.optim.AdamW``.
 
         Raises:
             OptimizerUsageError: it was saved with ``amsgrad=True``.
         """
-        for group in state_dict["param_groups"]:
-            check_hyperparameters(
-                group["lr"], group["betas"], group["eps"], group["weight_decay"], group.get("amsgrad", False)
-            )
         super().load_state_dict(state_dict)
+
+    def _check_loaded(self, state_dict: dict[str, Any]) -> None:
+        for group in state_dict["param_groups"]:
+            check_hyperparameters(group["lr"], group["betas"], group["eps"], group["weight_decay"])
+            check_variant(group.get("amsgrad", False), differentiable=False)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -285,6 +292,9 @@ def hyper_table(groups: list[dict[str, Any]], options: AdamWOptions, on_device: 
 
 def _stored(entries: dict[str, Any], param: Tensor, form: StateFormat) -> Moments | None:
     """The moments as they stand in the state, when they have the right format and order; else None."""
+    step = entries.get("step")
+    if not isinstance(step, Tensor) or step.dtype != torch.float32 or step.device != param.device:
+        return None
     if form.quantized:
         if "exp_avg_q8" not in entries:
             return None
@@ -293,12 +303,6 @@ def _stored(entries: dict[str, Any], param: Tensor, form: StateFormat) -> Moment
     first, second = entries.get("exp_avg"), entries.get("exp_avg_sq")
     if first is None or second is None or first.dtype != form.first or second.dtype != form.second:
         return None
-    for value in (first, second):
-        ordered = same_order(value, param) if is_dense(param) else value.is_contiguous()
-        if not (is_dense(value) and ordered and value.device == param.device):
-            return None
+    if not all(fits_shape_and_order(value, param) and value.device == param.device for value in (first, second)):
+        return None
     return Moments(form, flat_view(first), flat_view(second))
-
-
-def _on(value: Tensor | None, device: torch.device) -> Tensor | None:
-    return None if value is None else value.to(device, dtype=torch.float32, non_blocking=True)

@@ -50,7 +50,7 @@ class AdamWBucket:
         part = self.parts[index]
         if entries:
             part.adopt(entries, param)
-            self.steps[index].copy_(torch.as_tensor(entries["step"], dtype=torch.float32))
+            self.steps[index].copy_(torch.as_tensor(entries.get("step", 0.0), dtype=torch.float32))
             for key in STATE_KEYS:
                 entries.pop(key, None)
         entries["step"] = self.steps[index]

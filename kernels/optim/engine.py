@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..support import launch_options, on_device, triton_dtype
 from . import columns, ops
+from .errors import OptimizerError
 from .layout import chunk_map
 from .pointers import PointerTable, Upload, is_capturing
 
@@ -54,12 +55,20 @@ class Engine(Generic[BucketT]):
         return all(current)
 
     def upload(self, hyper: np.ndarray) -> None:
-        """Upload hyper-parameters if they changed."""
-        if not np.array_equal(hyper, self._hyper_host):
-            self._hyper.write(hyper)
-            self._hyper_host = hyper.copy()
-        elif not is_capturing(self.device):
-            self._hyper.replenish()
+        """Upload hyper-parameters if they changed.
+
+        Raises:
+            OptimizerError: a graph is being captured, whose replays would bring these values back for ever.
+        """
+        if np.array_equal(hyper, self._hyper_host):
+            return
+        if is_capturing(self.device):
+            raise OptimizerError(
+                "hyper-parameters changed since the last step, so the capture of this one would fix them; call the "
+                "optimizer's refresh_hyperparameters() before the capture, and after every later change"
+            )
+        self._hyper.write(hyper)
+        self._hyper_host = hyper.copy()
 
     def each_bucket(self, launch: Callable[[BucketT, Tensor | None], None], *, takes_norm: bool) -> None:
         """Launch a step bucket by bucket; ``launch`` is given partial sums of the squared gradients of all of them."""
@@ -70,6 +79,7 @@ class Engine(Generic[BucketT]):
             for bucket in self.buckets:
                 launch(bucket, partials)
                 bucket.pointers.scatter()
+                bucket.pointers.release()
 
     def _take_norm(self) -> Tensor:
         if self._partials is None:

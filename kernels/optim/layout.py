@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from .columns import BLOCK, CHUNK
@@ -37,6 +38,23 @@ def same_order(tensor: Tensor, other: Tensor) -> bool:
     if tensor.is_contiguous() and other.is_contiguous():
         return True
     return all(a == b for a, b, size in zip(tensor.stride(), other.stride(), tensor.shape) if size != 1)
+
+
+def fits_shape_and_order(tensor: Tensor, param: Tensor) -> bool:
+    """Whether a tensor lies in memory as the kernels work on a parameter.
+
+    That is in the parameter's order when it is dense; else contiguous, as the staging copy that they work on.
+    """
+    if tensor.shape != param.shape or not is_dense(tensor):
+        return False
+    return same_order(tensor, param) if is_dense(param) else tensor.is_contiguous()
+
+
+def empty_in_order(param: Tensor, dtype: torch.dtype) -> Tensor:
+    """Memory for a tensor that :func:`fits_shape_and_order`."""
+    if is_dense(param):
+        return torch.empty_like(param, dtype=dtype, requires_grad=False)
+    return torch.empty(param.shape, dtype=dtype, device=param.device)
 
 
 def flat_view(tensor: Tensor) -> Tensor:

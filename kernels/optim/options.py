@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 
@@ -54,15 +55,15 @@ class AdamWOptions(StepOptions):
             raise OptimizerUsageError(f"shadow_dtype must be torch.bfloat16 or torch.float16; got {self.shadow_dtype}")
 
 
-def check_hyperparameters(lr: object, betas: object, eps: float, weight_decay: float, amsgrad: bool) -> None:
-    """Refuse what ``torch.optim.AdamW`` refuses, and AMSGrad.
+def check_hyperparameters(lr: object, betas: object, eps: float, weight_decay: float) -> None:
+    """Refuse what ``torch.optim.AdamW`` refuses.
 
     Raises:
         OptimizerUsageError: names the value.
     """
     if isinstance(lr, torch.Tensor) and lr.numel() != 1:
         raise OptimizerUsageError("a learning rate given as a tensor must have one element")
-    if not isinstance(lr, torch.Tensor) and not (isinstance(lr, (int, float)) and lr >= 0.0):
+    if not isinstance(lr, torch.Tensor) and not (isinstance(lr, Real) and lr >= 0.0):
         raise OptimizerUsageError(f"invalid learning rate {lr}: it must be a number of at least 0")
     if not (isinstance(betas, (tuple, list)) and len(betas) == 2 and all(0.0 <= float(beta) < 1.0 for beta in betas)):
         raise OptimizerUsageError(f"invalid betas {betas}: two numbers in [0, 1) are needed")
@@ -70,5 +71,15 @@ def check_hyperparameters(lr: object, betas: object, eps: float, weight_decay: f
         raise OptimizerUsageError(f"invalid eps {eps}: it must be at least 0")
     if not weight_decay >= 0.0:
         raise OptimizerUsageError(f"invalid weight_decay {weight_decay}: it must be at least 0")
+
+
+def check_variant(amsgrad: bool, differentiable: bool) -> None:
+    """Refuse variants of AdamW that a fused step has not.
+
+    Raises:
+        OptimizerUsageError: says what to use instead.
+    """
+    if differentiable:
+        raise OptimizerUsageError("differentiable=True is not supported by a fused step; use torch.optim.AdamW")
     if amsgrad:
         raise OptimizerUsageError("amsgrad=True is not supported by FusedAdamW; use torch.optim.AdamW(amsgrad=True)")

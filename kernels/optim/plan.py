@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import is_
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -15,6 +16,7 @@ from .engine import Engine
 from .errors import OptimizerError
 from .formats import DTYPE_NAMES
 from .pointers import Member, is_capturing
+from .state_watch import StateWatch
 
 TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -31,7 +33,8 @@ class Plan(Generic[EngineT]):
         buckets: what goes to Triton, by device and dtype.
         fallback: for torch, ``(group row, [(number, parameter)])`` of equal group, device and dtype.
         idle: parameters for Triton without state that had no gradient yet.
-        count: parameters that the optimizer had when the plan was made.
+        groups: the parameters of every group when the plan was made.
+        watch: notices when states are replaced; None before the first step.
         engine: steps the buckets; None when there are none.
         plain: by place in ``fallback``, batches that an optimizer keeps ready because they need no preparation.
     """
@@ -39,17 +42,25 @@ class Plan(Generic[EngineT]):
     buckets: dict[tuple[torch.device, torch.dtype], list[Member]] = field(default_factory=dict)
     fallback: list[Batch] = field(default_factory=list)
     idle: list[Tensor] = field(default_factory=list)
-    count: int = 0
+    groups: list[list[Tensor]] = field(default_factory=list)
+    watch: StateWatch | None = None
     engine: EngineT | None = None
     plain: dict[int, Any] = field(default_factory=dict)
 
     def is_current(self, optimizer: Optimizer) -> bool:
         """Whether the plan still holds; looks up this step's pointers on the way."""
-        if sum(len(group["params"]) for group in optimizer.param_groups) != self.count:
+        groups = [group["params"] for group in optimizer.param_groups]
+        if len(groups) != len(self.groups) or not all(map(_same, groups, self.groups)):
+            return False
+        if self.watch is not None and not self.watch.holds(optimizer.state):
             return False
         if any(param.grad is not None for param in self.idle):
             return False
         return self.engine is None or self.engine.refresh()
+
+
+def _same(params: Sequence[Tensor], kept: Sequence[Tensor]) -> bool:
+    return len(params) == len(kept) and all(map(is_, params, kept))
 
 
 def numbered_parameters(optimizer: Optimizer) -> Iterator[tuple[int, int, Tensor]]:
@@ -87,10 +98,9 @@ def divide(optimizer: Optimizer, backend: str) -> Plan[Any]:
     Raises:
         OptimizerError: a graph is being captured, a type is not supported, or there are several GPUs.
     """
-    plan: Plan[Any] = Plan()
+    plan: Plan[Any] = Plan(groups=[list(group["params"]) for group in optimizer.param_groups])
     batches: dict[tuple[int, torch.device, torch.dtype], list[tuple[int, Tensor]]] = {}
     for row, number, param in numbered_parameters(optimizer):
-        plan.count += 1
         triton = uses_triton(param, backend)
         if triton and is_capturing(param.device):
             raise OptimizerError(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..support import on_device
 from . import columns
 from .codes import mixed_seed
 from .errors import OptimizerError
@@ -25,45 +26,72 @@ class Member:
 
 
 def is_capturing(device: torch.device) -> bool:
-    """Whether a CUDA graph is being captured."""
-    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+    """Whether a CUDA graph is being captured on the device's current stream."""
+    if device.type != "cuda":
+        return False
+    with on_device(device):
+        return torch.cuda.is_current_stream_capturing()
 
 
 class Upload:
-    """A device tensor that mirrors a host array; only changes travel, through pinned memory, without a wait.
+    """A device tensor that mirrors a host array; changes travel through pinned memory, without a wait.
 
-    A fresh pinned buffer per upload lets the host go on at once. Under graph capture the upload becomes part of the
-    graph, so its buffer must be pinned before (capture forbids pinning) and is kept for as long as this object lives.
+    Every upload has a pinned buffer of its own, which the allocator does not give away before the copy is done: the
+    host goes on at once and never writes what a copy still reads.
     """
 
     def __init__(self, host: np.ndarray, device: torch.device) -> None:
         self.device_tensor = torch.from_numpy(host.copy()).to(device)
         self._pinned = device.type == "cuda"
-        self._spare: Tensor | None = self._buffer(host)
-        self._captured: list[Tensor] = []
 
     def _buffer(self, host: np.ndarray) -> Tensor:
         return torch.from_numpy(host.copy()).pin_memory() if self._pinned else torch.from_numpy(host.copy())
 
     def write(self, host: np.ndarray) -> None:
         """Copy ``host`` to the device, in stream order."""
-        if is_capturing(self.device_tensor.device):
-            if self._spare is None:
-                raise OptimizerError(
-                    "more than one step is captured into CUDA graphs by this optimizer without an eager step between; "
-                    "run one step outside of capture before each capture"
-                )
-            self._spare.numpy()[...] = host
-            self._captured.append(self._spare)
-            self.device_tensor.copy_(self._spare, non_blocking=True)
-            self._spare = None
-            return
         self.device_tensor.copy_(self._buffer(host), non_blocking=True)
+
+
+class CapturableUpload(Upload):
+    """An upload that may become part of a CUDA graph.
+
+    Its buffer must be pinned before, since capture forbids pinning, and is kept for as long as this object lives. Every
+    replay copies it again, so what the device holds is unknown from the first capture on.
+    """
+
+    def __init__(self, host: np.ndarray, device: torch.device) -> None:
+        super().__init__(host, device)
+        self._spare: Tensor | None = self._buffer(host)
+        self._in_graphs: list[Tensor] = []
+
+    @property
+    def in_graphs(self) -> bool:
+        """Whether a replay may have overwritten what was uploaded last."""
+        return bool(self._in_graphs)
+
+    def write(self, host: np.ndarray) -> None:
+        """Copy ``host`` to the device, in stream order; under capture, at every replay.
+
+        Raises:
+            OptimizerError: a second capture without a step between.
+        """
+        if not is_capturing(self.device_tensor.device):
+            super().write(host)
+            return
+        if self._spare is None:
+            raise OptimizerError(
+                "more than one step is captured into CUDA graphs by this optimizer without an eager step between; "
+                "run one step outside of capture before each capture"
+            )
+        self._spare.numpy()[...] = host
+        self._in_graphs.append(self._spare)
+        self.device_tensor.copy_(self._spare, non_blocking=True)
+        self._spare = None
 
     def replenish(self) -> None:
         """Make ready for another capture; called by every step outside of one."""
         if self._spare is None:
-            self._spare = self._buffer(self._captured[-1].numpy())
+            self._spare = self._buffer(self._in_graphs[-1].numpy())
 
 
 class PointerTable:
@@ -97,12 +125,14 @@ class PointerTable:
         self.device = self.params[0].device
         self.dtype = self.params[0].dtype
         self._shapes = [param.shape for param in self.params]
+        self._strides = [param.stride() for param in self.params]
         self._flat = [False] * len(members)  # whether a parameter is contiguous, so that any contiguous gradient fits
         self._work = list(self.params)  # what kernels write: the parameter or its staging copy
         self._staged_params: dict[int, Tensor] = {}
         self._staged_grads: dict[int, Tensor] = {}
         self._staging: dict[int, Tensor] = {}  # those of the staged gradients that this step fills
         self._param_pointers: list[int] = []
+        self._param_layouts: object = None
         self._grad_pointers: list[int] = []
         self._grad_layouts: object = None
         self._host = np.zeros((len(members), columns.TABLE_WIDTH), dtype=np.int64)
@@ -115,7 +145,7 @@ class PointerTable:
         self._host[:, columns.SEED] = [mixed_seed(seed, member.number) for member in members]
         if shadows:
             self._host[:, columns.SHADOW] = [shadow.data_ptr() for shadow in shadows]
-        self._upload = Upload(self._host, self.device)
+        self._upload = CapturableUpload(self._host, self.device)
         self.grads: list[Tensor | None] = []
 
     @property
@@ -124,10 +154,10 @@ class PointerTable:
         return self._upload.device_tensor
 
     def changed(self) -> bool:
-        """Whether a parameter was given other memory of another type, shape or device, so that buckets are stale."""
+        """Whether a parameter was given memory of another type, shape, order or device, so that buckets are stale."""
         return any(
-            param.dtype != self.dtype or param.device != self.device or param.shape != shape
-            for param, shape in zip(self.params, self._shapes)
+            param.dtype != self.dtype or param.device != self.device or param.shape != shape or param.stride() != stride
+            for param, shape, stride in zip(self.params, self._shapes, self._strides)
         )
 
     def refresh(self) -> bool:
@@ -141,7 +171,7 @@ class PointerTable:
         """
         self.grads = grads = [param.grad for param in self.params]
         try:
-            params = list(map(_data_ptr, self.params))
+            params, param_layouts = list(map(_data_ptr, self.params)), _layouts(self.params, self.params)
             pointers, layouts = _places(grads)
         except RuntimeError:
             reject_unusable(self.params)
@@ -149,7 +179,8 @@ class PointerTable:
         capturing = is_capturing(self.device)
         if not capturing:
             self._upload.replenish()
-        if params != self._param_pointers or layouts != self._grad_layouts:
+        moved_params = params != self._param_pointers or param_layouts != self._param_layouts
+        if moved_params or layouts != self._grad_layouts:
             if self.changed():
                 return False
             reject_unusable(self.params)
@@ -157,16 +188,21 @@ class PointerTable:
             moved: Iterable[int] = range(len(grads))
         elif pointers != self._grad_pointers:
             moved = [index for index, (new, old) in enumerate(zip(pointers, self._grad_pointers)) if new != old]
-        elif capturing:
-            moved = ()  # the upload must become part of the graph
+        elif capturing or self._upload.in_graphs:
+            moved = ()  # the upload must become part of the graph, or undo what a replay uploaded
         else:
             return True
         for index in moved:
             self._locate_grad(index, grads[index], pointers[index])
         self._host[:, columns.ALIGNED] = aligned(self._host[:, columns.PARAM], self._host[:, columns.GRAD])
         self._upload.write(self._host)
-        self._param_pointers, self._grad_pointers, self._grad_layouts = params, pointers, layouts
+        self._param_pointers, self._param_layouts = params, param_layouts
+        self._grad_pointers, self._grad_layouts = pointers, layouts
         return True
+
+    def release(self) -> None:
+        """Let go of the gradients after the launches, or ``zero_grad`` would not free them."""
+        self.grads = []
 
     def _locate_params(self, pointers: Sequence[int]) -> None:
         self._host[:, columns.PARAM] = pointers
@@ -221,11 +257,15 @@ _is_contiguous = Tensor.is_contiguous
 def _places(grads: Sequence[Tensor | None]) -> tuple[list[int], object]:
     """Address of every gradient, 0 for none, and their layouts: True when all are contiguous, else all strides."""
     present = [grad for grad in grads if grad is not None]
-    contiguous = all(map(_is_contiguous, present))
-    layouts = contiguous or [None if grad is None else grad.stride() for grad in grads]
+    layouts = _layouts(grads, present)
     if len(present) == len(grads):
         return list(map(_data_ptr, present)), layouts
     return [0 if grad is None else grad.data_ptr() for grad in grads], layouts
+
+
+def _layouts(tensors: Sequence[Tensor | None], present: Sequence[Tensor]) -> object:
+    """True when all that are present are contiguous, else all strides."""
+    return all(map(_is_contiguous, present)) or [None if tensor is None else tensor.stride() for tensor in tensors]
 
 
 def reject_unusable(params: Sequence[Tensor]) -> None:
