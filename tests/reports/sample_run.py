@@ -13,6 +13,7 @@ from edgeroof.profiler.findings.headroom import bound_shares, rank_headroom
 from edgeroof.profiler.findings.ledger import coverage_ledger
 from edgeroof.profiler.findings.optimizer_step import drill_down
 from edgeroof.profiler.run import Run
+from edgeroof.profiler.schema import SCHEMA_VERSION
 
 from .sample_kernels import BANDWIDTH, kernel_table
 
@@ -82,7 +83,7 @@ def summary(kernels: pd.DataFrame, phases: pd.DataFrame, steps: int) -> dict[str
     """The run.json that goes with the tables."""
     step_ms = float(phases["device_ms"].sum())
     return {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "kind": "measured",
         "title": "flan-t5-small client step on Jetson AGX Orin 64GB",
         "created": "2026-11-23T18:00:00+00:00",
