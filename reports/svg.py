@@ -14,14 +14,14 @@ from .text import clean, known, number
 
 WIDTH = 760
 _FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans','DejaVu Sans',sans-serif"
-#: Colours by class, on light and on dark ground; told apart by colour-blind readers too.
-_INK = {
+#: Colours by class, on light and on dark ground; bounds as in theme.css; told apart by colour-blind readers too.
+PALETTE = {
     "ground": ("#ffffff", "#1c2024"), "ink": ("#1b1f24", "#e7e9ea"), "quiet": ("#59626d", "#a0a9b2"),
     "grid": ("#dfe0dc", "#343a41"), "mark": ("#b36b00", "#f0b836"), "measured": ("#16866a", "#3cbf9a"),
     "s0": ("#2a6fbb", "#5aa2ec"), "s1": ("#c2561a", "#f2935c"), "s2": ("#16866a", "#3cbf9a"),
     "s3": ("#8450b8", "#b68ae6"), "s4": ("#9a7400", "#f0b836"), "s5": ("#cf3f52", "#f2737f"),
-    "memory": ("#2a6fbb", "#5aa2ec"), "compute": ("#16866a", "#3cbf9a"), "latency": ("#d99a00", "#f0b836"),
-    "inefficient": ("#cf3f52", "#f2737f"), "communication": ("#8450b8", "#b68ae6"), "unknown": ("#8b929b", "#858d96"),
+    "memory": ("#2469b5", "#5aa2ec"), "compute": ("#12795f", "#3cbf9a"), "latency": ("#b98100", "#f0b836"),
+    "inefficient": ("#c23248", "#f2737f"), "communication": ("#8450b8", "#b68ae6"), "unknown": ("#69717b", "#858d96"),
     "good": ("#16866a", "#3cbf9a"), "fair": ("#d99a00", "#f0b836"), "idle": ("#d5d9dd", "#3a424a"),
     "phase": ("#aab4bf", "#4a535d"), "low": ("#b2182b", "#d6604d"), "high": ("#2166ac", "#4393c3"),
 }  # fmt: skip
@@ -51,7 +51,7 @@ def figure_svg(figure: Figure, document_kind: Kind) -> str:
         f'height="{top + height}" role="img" aria-labelledby="title description">\n'
         f'<title id="title">{escape(title)}</title>\n'
         f'<desc id="description">{escape(clean(f"{mark}. {description(figure)}"))}</desc>\n'
-        f"<style>{_style()}</style>\n"
+        f"<style>{style()}</style>\n"
         f'<rect class="ground" width="{WIDTH}" height="{top + height}" rx="8"/>\n'
         f'{head}<g transform="translate(0 {top})">\n{body}</g>\n</svg>\n'
     )
@@ -82,9 +82,11 @@ def _visible(part: Part) -> bool:
     return part.style != "blank"
 
 
-def _style() -> str:
+def style() -> str:
+    """The style sheet of a picture: a class to fill with each colour, and with ``-line`` one to draw with it."""
+
     def rules(dark: int) -> str:
-        return "".join(f".{name}{{fill:{_INK[name][dark]}}}.{name}-line{{stroke:{_INK[name][dark]}}}" for name in _INK)
+        return "".join(f".{name}{{fill:{PALETTE[name][dark]}}}.{name}-line{{stroke:{PALETTE[name][dark]}}}" for name in PALETTE)
 
     general = (
         f"text{{font:12px {_FONT}}}.caption{{font-size:14px;font-weight:600}}.tag{{font-size:11px;font-weight:700;"
@@ -253,7 +255,7 @@ def _bar(bar: Bar, unit: str, left: float, y: float, scale: float) -> str:
 
 
 def _part_class(style: str) -> str:
-    return style if style in _INK and style not in ("quiet", "ink", "ground", "grid") else "phase"
+    return style if style in PALETTE and style not in ("quiet", "ink", "ground", "grid") else "phase"
 
 
 def _heatmap(figure: Heatmap) -> tuple[str, float]:
