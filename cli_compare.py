@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,7 +101,9 @@ def sweep(
     precision: Annotated[str | None, typer.Option(help="likewise: fp32,bf16")] = None,
     optimizer: Annotated[str | None, typer.Option(help="likewise: adamw-foreach,adamw-fused")] = None,
     attention: Annotated[str | None, typer.Option(help="likewise: sdpa,eager")] = None,
-    power_mode: Annotated[str | None, typer.Option(help="of a projected device, likewise: 15W,30W,MAXN")] = None,
+    power_mode: Annotated[
+        str | None, typer.Option(help="likewise: 15W,30W,MAXN; of a Jetson as root, or of a projected device")
+    ] = None,
     target_length: Annotated[int, typer.Option(help="tokens of a summary")] = 96,
     lora_rank: Annotated[int | None, typer.Option(help="train LoRA adapters of this rank on q and v only")] = None,
     steps: Annotated[int, typer.Option(help="unprofiled steps to time, where points are measured")] = 5,
@@ -129,7 +133,7 @@ def sweep(
     if not plan["projected"]:
         with calibration_progress() as on_calibration:
             api.this_machine(device, on_calibration=on_calibration)
-    with count_progress("sweep") as on_progress:
+    with _kept(folder), count_progress("sweep") as on_progress:
         result = sweeping.run(
             plan,
             folder,
@@ -142,6 +146,17 @@ def sweep(
     from .reports.sweep import sweep_document
 
     _print(sweep_document(result), folder)
+
+
+@contextlib.contextmanager
+def _kept(folder: Path) -> Iterator[None]:
+    """Tell who interrupts a sweep that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        told = f"the points so far are kept in {folder}: the same command goes on from there"
+        Console(stderr=True, highlight=False, soft_wrap=True).print(told, markup=False)
+        raise
 
 
 def time_left(seconds: tuple[float, float] | None) -> str:

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import fcntl
 import functools
 import itertools
 import json
 import math
+import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .errors import EdgeroofError, OutOfMemoryError, RunError, UsageError
 from .result_files import read_result, write_json, write_result_beside
-from .sweep_points import describe_point, knees, remaining_seconds
+from .sweep_points import describe_point, in_words, knees, remaining_seconds
 
 PLAN_FILE = "plan.json"
 RESULT_FILE = "sweep.json"
@@ -121,22 +123,50 @@ def run(
         The JSON-ready result.
 
     Raises:
-        RunError: the folder holds something else, or a sweep with other settings.
+        RunError: the folder holds something else, a sweep with other settings, or one that is at work.
     """
     folder = Path(path).absolute()
+    with _alone(folder):
+        return _run(plan, folder, on_progress, command)
+
+
+def _run(plan: Mapping[str, Any], folder: Path, on_progress: Progress, command: str) -> dict[str, Any]:
     _prepare(plan, folder)
     open_points = [point for point in _in_order(plan) if not _finished(folder, point["name"])]
     everything = len(plan["points"])
     with _power_modes(plan, folder, open_points) as choose_mode:
         for place, point in enumerate(open_points):
             left = open_points[place:]
-            on_progress(point["name"], everything - len(left), everything, _left(plan, folder, left))
+            on_progress(
+                in_words(point["config"], plan["axes"]), everything - len(left), everything, _left(plan, folder, left)
+            )
             run_it = functools.partial(_run_point, plan, point, folder / POINTS / point["name"], command, choose_mode)
             _record(folder, point["name"], _attempt(run_it))
     on_progress("done", everything, everything, None)
     result = collect(plan, folder, command)
     _save(result, folder)
     return result
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep a second sweep out of the folder; the lock goes with the process, however that ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        place = os.open(folder, os.O_RDONLY)
+    except FileExistsError:
+        raise RunError(f"{folder} is a file; name a folder with --out") from None
+    except OSError as error:
+        raise RunError(f"the sweep cannot be kept in {folder}: {error.strerror or error}") from error
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(place)
+        raise RunError(f"another sweep is at work in {folder}; wait for it, or name another with --out") from None
+    try:
+        yield
+    finally:
+        os.close(place)
 
 
 def _in_order(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -7,6 +7,8 @@ from typing import Any
 
 #: Axes whose values are numbers, in the order in which they become the x axis of a figure.
 NUMERIC = ("batch_size", "source_length")
+#: Axes as people call them, where that is not their name with spaces.
+TITLES = {"source_length": "source tokens"}
 #: The knee: the least value of the axis that reaches this share of the best throughput.
 KNEE_SHARE = 0.9
 #: Parameters of the models known by name, in millions, to guess how long a point takes.
@@ -67,6 +69,17 @@ def fits(point: Mapping[str, Any]) -> bool:
     return point["status"] == "finished" and point["fits"] is not False
 
 
+def varied(axes: Mapping[str, Sequence[Any]]) -> list[str]:
+    """The axes that have several values."""
+    return [name for name, values in axes.items() if len(values) > 1]
+
+
+def in_words(config: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> str:
+    """What tells a point from the others: ``batch size 4, precision bf16``; all of it where there is one point only."""
+    names = varied(axes) or list(axes)
+    return ", ".join(f"{TITLES.get(name, name.replace('_', ' '))} {config[name]}" for name in names)
+
+
 def x_axis(axes: Mapping[str, Sequence[Any]]) -> str | None:
     """The axis that figures run along: the first with several numbers."""
     return next((name for name in NUMERIC if len(axes.get(name, ())) > 1), None)
@@ -77,11 +90,11 @@ def series(
 ) -> dict[str, list[Mapping[str, Any]]]:
     """Finished points along the x axis, by the settings that they have in common besides."""
     axis = x_axis(axes)
-    varied = [name for name, values in axes.items() if len(values) > 1 and name != axis]
+    others = [name for name in varied(axes) if name != axis]
     found: dict[str, list[Mapping[str, Any]]] = {}
     for point in points:
         if point["status"] == "finished":
-            name = ", ".join(str(point["config"][name]) for name in varied) or "all"
+            name = ", ".join(str(point["config"][name]) for name in others) or "all"
             found.setdefault(name, []).append(point)
     if axis:
         for line in found.values():
@@ -92,7 +105,7 @@ def series(
 def knees(axes: Mapping[str, Sequence[Any]], points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Of every series, the least value of the x axis that reaches :data:`KNEE_SHARE` of the best tokens per second.
 
-    ``rising`` says that this is the largest value that fits: throughput may well grow beyond it.
+    ``rising`` says that this is the largest value that has run and fits: throughput may well grow beyond it.
     """
     axis = x_axis(axes)
     found = []

@@ -5,12 +5,14 @@ A process shows the peak of its own memory only, gives all of it back, and may b
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from . import errors
@@ -61,9 +63,12 @@ def _death(code: int | None) -> EdgeroofError:
 def _work(connection: Connection, task: Mapping[str, Any]) -> None:
     """In the other process: profile, and tell what went wrong as the error's name and message."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _die_first()
     threading.Thread(target=_end_with_the_sweep, args=(connection,), daemon=True).start()
     try:
         _profile(task)
+    except KeyboardInterrupt:
+        pass
     except EdgeroofError as error:
         connection.send((type(error).__name__, str(error)))
     except MemoryError:
@@ -72,6 +77,12 @@ def _work(connection: Connection, task: Mapping[str, Any]) -> None:
         connection.send(("WorkloadError", f"{type(error).__name__}: {error}"))
     else:
         connection.send((None, ""))
+
+
+def _die_first() -> None:
+    """When memory runs out, let the system end this process and not the sweep, or whatever else runs here."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
 def _end_with_the_sweep(connection: Connection) -> None:

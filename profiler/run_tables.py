@@ -18,6 +18,7 @@ TABLES = {"kernels": KERNEL_COLUMNS | ROOFLINE_COLUMNS, "ops": OP_COLUMNS, "phas
 #: Where a file's metadata has its schema version; those of version 1 have none, nor have
 #: files that somebody wrote again, and both follow the summary's.
 VERSION_KEY = b"edgeroof.schema_version"
+_TIMES = ("_ms", "start_us")
 _NUMBERS = ("int32", "int64", "float64")
 
 
@@ -45,6 +46,7 @@ def read_tables(folder: Path, version: int) -> Tables:
     tables = migrate_tables({name: _read(folder / f"{name}.parquet", version) for name in TABLES}, version)
     for name, columns in TABLES.items():
         _check(tables[name], folder / f"{name}.parquet", columns)
+        _check_times(tables[name], folder / f"{name}.parquet")
     return tables
 
 
@@ -73,3 +75,16 @@ def _check(table: pd.DataFrame, path: Path, columns: Mapping[str, str]) -> None:
             raise RunError(f"{path} is damaged: it has no column {column!r}")
         if dtype in _NUMBERS and not is_numeric_dtype(table[column]):
             raise RunError(f"{path} is damaged: column {column!r} holds no numbers")
+        if dtype not in (*_NUMBERS, "bool") and table[column].isna().any():
+            raise RunError(f"{path} is damaged: column {column!r} has empty cells")
+
+
+def _check_times(table: pd.DataFrame, path: Path) -> None:
+    """Every kernel has a duration; times that were not taken may be missing, but none is infinite."""
+    import numpy as np
+
+    if "dur_us" in table and not (np.isfinite(table["dur_us"]) & (table["dur_us"] >= 0)).all():
+        raise RunError(f"{path} is damaged: column 'dur_us' holds what is no duration")
+    for column in table.columns:
+        if str(column).endswith(_TIMES) and np.isinf(table[column]).any():
+            raise RunError(f"{path} is damaged: column {column!r} holds infinite times")

@@ -80,21 +80,21 @@ def _headlines(sides: Sequence[Mapping[str, Any]], difference: Mapping[str, Any]
     if not explained or step["verdict"] == "SAME":
         return lines
     main = max(explained, key=lambda entry: entry["share"])
-    op = max(difference["ops"], key=lambda row: row["share"])
+    op = max((row for row in difference["ops"] if row["phase"] == main["phase"]), key=lambda row: row["share"])
     share = percent(round(main["share"], 6))
+    where = "time outside of the phases" if main["phase"] == OUTSIDE else f"the {main['phase']} phase"
     if step["verdict"] == "UNCLEAR":
-        explains = f"Should that be more than chance, the {main['phase']} phase explains {share} of it"
+        explains = f"Should that be more than chance, {where} explains {share} of it"
     else:
-        explains = f"The {main['phase']} phase explains {share} of the difference"
+        explains = f"{where[0].upper()}{where[1:]} explains {share} of the difference"
     lines.append(f"{explains}: {_signed(main['delta_ms'])} of {_signed(step['delta_ms'])}.")
     times = f"{duration(1e3 * op['a_ms'])} against {duration(1e3 * op['b_ms'])}"
-    lines.append(f"The largest part of it is {_op_words(op)} ({op['change']}): {times}.")
+    lines.append(f"Its largest part is {_op_words(op)} ({op['change']}): {times}.")
     return lines
 
 
 def _op_words(op: Mapping[str, Any]) -> str:
-    what = "time without a kernel" if op["op"] == NO_KERNEL else _short(op["op"])
-    return f"{what} {'outside of the phases' if op['phase'] == OUTSIDE else 'in ' + op['phase']}"
+    return "time without a kernel" if op["op"] == NO_KERNEL else _short(op["op"])
 
 
 def _short(op: str) -> str:
@@ -211,7 +211,8 @@ def _step(sides: Sequence[Mapping[str, Any]], difference: Mapping[str, Any]) -> 
 
 def _entries(difference: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], float | None]]:
     phases = [(entry["phase"], entry, entry["share"]) for entry in difference["phases"]]
-    whole = sum(share for _, _, share in phases if known(share)) if phases and known(phases[0][2]) else None
+    shares = [share for _, _, share in phases if share is not None]
+    whole = round(sum(shares), 6) if shares else None  # 1, but for the rounding of sums
     return [*phases, ("step", difference["step"], whole)]
 
 

@@ -86,7 +86,8 @@ def style() -> str:
     """The style sheet of a picture: a class to fill with each colour, and with ``-line`` one to draw with it."""
 
     def rules(dark: int) -> str:
-        return "".join(f".{name}{{fill:{PALETTE[name][dark]}}}.{name}-line{{stroke:{PALETTE[name][dark]}}}" for name in PALETTE)
+        inks = {name: colours[dark] for name, colours in PALETTE.items()}
+        return "".join(f".{name}{{fill:{ink}}}.{name}-line{{stroke:{ink}}}" for name, ink in inks.items())
 
     general = (
         f"text{{font:12px {_FONT}}}.caption{{font-size:14px;font-weight:600}}.tag{{font-size:11px;font-weight:700;"

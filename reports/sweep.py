@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..profiler.schema import BOUNDS
-from ..sweep_points import KNEE_SHARE, fits, series, x_axis
+from ..sweep_points import KNEE_SHARE, TITLES, fits, in_words, series, varied, x_axis
 from .document import Document, Line, Lines, Paragraph, Point, Section, Table
 from .text import UNKNOWN, binary_bytes, count, duration, known, number, percent
 
-_TITLES = {"batch_size": "batch size", "source_length": "source tokens"}
 _KNEE = (
     f"The knee is the least value that reaches {percent(KNEE_SHARE)} of the best tokens/s of its line, among points "
     "that fit into memory."
@@ -28,7 +28,7 @@ def sweep_document(result: Mapping[str, Any]) -> Document:
         kind=result["numbers"],
         headlines=tuple(_headlines(result)),
         sections=(*sections, _points(result)),
-        setting=" · ".join(f"{name} {value}" for name, value in result["base"].items() if value is not None),
+        setting=_setting(result),
         warnings=tuple(_warnings(result)),
         command=result["command"],
         created=result["created"],
@@ -42,7 +42,20 @@ def sweep_document(result: Mapping[str, Any]) -> Document:
 
 def _title(result: Mapping[str, Any]) -> str:
     device = next((point["device"] for point in result["points"] if "device" in point), result["device"])
-    return f"{', '.join(_TITLES.get(name, name.replace('_', ' ')) for name in result['axes'])} on {device}"
+    over = [_called(name) for name in varied(result["axes"])]
+    models = ", ".join(Path(str(model)).stem for model in result["axes"].get("model", ["small"]))
+    return f"{models}{' over ' + ', '.join(over) if over else ''} on {device}"
+
+
+def _called(axis: str) -> str:
+    return TITLES.get(axis, axis.replace("_", " "))
+
+
+def _setting(result: Mapping[str, Any]) -> str:
+    """What all points have in common."""
+    fixed = {name: values[0] for name, values in result["axes"].items() if len(values) == 1}
+    common = {**fixed, **result["base"]}
+    return " · ".join(f"{name.replace('_', ' ')} {value}" for name, value in common.items() if value is not None)
 
 
 def _headlines(result: Mapping[str, Any]) -> list[str]:
@@ -50,7 +63,8 @@ def _headlines(result: Mapping[str, Any]) -> list[str]:
     usable = [point for point in result["points"] if fits(point)]
     if usable:
         best = max(usable, key=lambda point: point["tokens_per_s"])
-        lines.append(f"The most tokens/s, {number(best['tokens_per_s'])}, are those of {_describe(best)}.")
+        which = in_words(best["config"], result["axes"])
+        lines.append(f"The most tokens/s, {number(best['tokens_per_s'])}, are those of {which}.")
     states: dict[str, int] = {}
     for point in result["points"]:
         states[point["status"]] = states.get(point["status"], 0) + 1
@@ -59,15 +73,11 @@ def _headlines(result: Mapping[str, Any]) -> list[str]:
 
 
 def _knee_line(knee: Mapping[str, Any]) -> str:
-    axis, name = _TITLES[knee["axis"]], "" if knee["series"] == "all" else f"{knee['series']}: "
+    axis, name = _called(knee["axis"]), "" if knee["series"] == "all" else f"{knee['series']}: "
     reached = percent(knee["tokens_per_s"] / knee["best_tokens_per_s"])
     if knee["rising"]:
-        return f"{name}no knee: tokens/s still rise at {axis} {knee['at']}, the largest that fits."
+        return f"{name}no knee: tokens/s still rise at {axis} {knee['at']}, the largest that has run and fits."
     return f"{name}the knee is at {axis} {knee['at']}: {reached} of the best tokens/s, and more gains little."
-
-
-def _describe(point: Mapping[str, Any]) -> str:
-    return ", ".join(f"{_TITLES.get(name, name.replace('_', ' '))} {value}" for name, value in point["config"].items())
 
 
 def _curves(result: Mapping[str, Any]) -> Section:
@@ -112,7 +122,7 @@ def _figure(
         found = [(point["config"][axis], value(point)) for point in line]
         points = tuple(Point(float(x), y.y, y.low, y.high) for x, y in found if y is not None)
         drawn += [Line(name, points, result["numbers"])] if points else []
-    return Lines(caption, _TITLES[axis], unit, tuple(drawn)) if drawn else None
+    return Lines(caption, _called(axis), unit, tuple(drawn)) if drawn else None
 
 
 def _bound_figure(result: Mapping[str, Any], name: str, line: Sequence[Mapping[str, Any]]) -> Lines:
@@ -128,31 +138,46 @@ def _bound_figure(result: Mapping[str, Any], name: str, line: Sequence[Mapping[s
         for bound in present
     )
     of = "" if name == "all" else f" of {name}"
-    return Lines(f"Kernel time{of} by what holds it", _TITLES[axis], "%", lines)
+    return Lines(f"Kernel time{of} by what holds it", _called(axis), "%", lines)
+
+
+_NUMBERS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
+    ("#step", lambda point: duration(1e3 * point["step_ms"]["value"])),
+    ("#MFU", lambda point: percent(point["mfu"])),
+    ("#tokens/s", lambda point: number(point["tokens_per_s"])),
+    ("#tokens/s/W", lambda point: _range_text(point["tokens_per_s_per_w"])),
+    ("#memory", lambda point: binary_bytes(point["peak_memory_bytes"])),
+    ("mostly", lambda point: _mostly(point["bounds"])),
+)
 
 
 def _points(result: Mapping[str, Any]) -> Section:
-    axes = list(result["axes"])
-    heads = (*(f"#{_TITLES[name]}" if name in _TITLES else name.replace("_", " ") for name in axes),
-             "#step", "#MFU", "#tokens/s", "#tokens/s/W", "#memory", "mostly", "state")  # fmt: skip
-    rows = tuple((*(str(point["config"][name]) for name in axes), *_cells(point)) for point in result["points"])
-    return Section("Points", (Table(f"Every point, {result['numbers']}", heads, rows),), lead="and what became of them")
-
-
-def _cells(point: Mapping[str, Any]) -> tuple[str, ...]:
-    if "step_ms" not in point:
-        return (*[UNKNOWN] * 6, point["status"])
-    bound, share = max(point["bounds"].items(), key=lambda entry: entry[1], default=("", None))
-    state = point["status"] if point["fits"] is not False else "would not fit"
-    return (
-        duration(1e3 * point["step_ms"]["value"]),
-        percent(point["mfu"]),
-        number(point["tokens_per_s"]),
-        _range_text(point["tokens_per_s_per_w"]),
-        binary_bytes(point["peak_memory_bytes"]),
-        f"{bound} {percent(share)}",
-        state,
+    """Every point, with the columns that tell one from another and those that any of them has a number for."""
+    points, axes = result["points"], varied(result["axes"]) or list(result["axes"])
+    cells = {head: [text(point) if "step_ms" in point else UNKNOWN for point in points] for head, text in _NUMBERS}
+    columns = {_head(name, result["axes"][name]): [str(point["config"][name]) for point in points] for name in axes}
+    columns |= {head: texts for head, texts in cells.items() if any(text != UNKNOWN for text in texts)}
+    columns["state"] = [_state(point) for point in points]
+    table = Table(
+        f"Every point, {result['numbers']}",
+        tuple(columns),
+        tuple(zip(*columns.values())),
+        spare=tuple(head for head in ("mostly", "#MFU", "#memory") if head in columns),
     )
+    return Section("Points", (table,), lead="and what became of them")
+
+
+def _head(axis: str, values: Sequence[Any]) -> str:
+    return f"{'#' if all(isinstance(value, int) for value in values) else ''}{_called(axis)}"
+
+
+def _state(point: Mapping[str, Any]) -> str:
+    return "would not fit" if point.get("fits") is False else str(point["status"])
+
+
+def _mostly(bounds: Mapping[str, float]) -> str:
+    bound, share = max(bounds.items(), key=lambda entry: entry[1], default=("", None))
+    return f"{bound} {percent(share)}"
 
 
 def _range_text(value: Mapping[str, Any] | None) -> str:
@@ -162,8 +187,9 @@ def _range_text(value: Mapping[str, Any] | None) -> str:
 
 
 def _warnings(result: Mapping[str, Any]) -> list[str]:
-    told = [f"{point['name']}: {point['status']}: {point['reason']}" for point in result["points"] if point["reason"]]
-    beyond = [point["name"] for point in result["points"] if point.get("fits") is False]
+    named = [(in_words(point["config"], result["axes"]), point) for point in result["points"]]
+    told = [f"{name}: {point['status']}: {point['reason']}" for name, point in named if point["reason"]]
+    beyond = [name for name, point in named if point.get("fits") is False]
     if beyond:
-        told.append(f"{count(len(beyond))} points would not fit into the device's memory: {', '.join(beyond)}")
+        told.append(f"{count(len(beyond))} would not fit into the device's memory: {'; '.join(beyond)}")
     return told

@@ -64,26 +64,31 @@ def test_the_report_names_the_knee(projected: tuple) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_goes_on(tmp_path: Path) -> None:
-    """Killed without warning after its first point: the points that are there are kept, the others follow."""
+@pytest.mark.parametrize("device", ["orin", "cpu"])
+def test_a_killed_sweep_goes_on(tmp_path: Path, device: str) -> None:
+    """Killed without warning within its second point: no point is run twice, none is lost, nothing is left lying."""
     folder = tmp_path / "killed"
-    arguments = ["sweep", "--device", "orin", "--model", "tiny", "--source-length", "32", "--target-length", "16"]
-    arguments += ["--batch-size", "1,2", "--out", str(folder)]
+    arguments = ["sweep", "--device", device, "--model", "tiny", "--source-length", "32", "--target-length", "16"]
+    arguments += ["--batch-size", "1,2,3", "--steps", "1", "--profiled-steps", "1", "--out", str(folder)]
     command = [sys.executable, "-c", "from edgeroof.cli import main; main()", *arguments]
-    first = folder / "points" / "model-tiny_batch_size-1_source_length-32.json"
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not first.exists() and time.monotonic() < deadline:
+    deadline = time.monotonic() + 600
+    while not recorded(folder) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     kept = {file: file.stat().st_mtime_ns for file in (folder / "points").glob("*/run.json")}
-    assert kept
+    assert 1 <= len(kept) < 3
     assert cli.run_command([*arguments, "--json"]) == 0
     result = sweep.load(folder)
-    assert [point["status"] for point in result["points"]] == ["finished"] * 2
+    assert [point["status"] for point in result["points"]] == ["finished"] * 3
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
+    assert len(recorded(folder)) == 3
     assert not list((folder / "points").glob(".*"))
+
+
+def recorded(folder: Path) -> list[Path]:
+    return list((folder / "points").glob("*-32.json"))
 
 
 def test_what_does_not_fit_is_recorded_and_the_sweep_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +149,41 @@ def test_a_boards_power_mode_is_put_back(tmp_path: Path, monkeypatch: pytest.Mon
     assert "reboot" in by_mode["batch_size-1_power_mode-15W"]["reason"]
     assert board.current() == 2
     assert not (tmp_path / "s" / sweep.MODE_FILE).exists()
+
+
+def test_two_sweeps_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second is refused while the first is at work, and not afterwards."""
+    plan = sweep.make_plan({"batch_size": [1]}, SHORT, device="cpu")
+
+    def measure(plan: dict, settings: dict, folder: Path, command: str) -> None:
+        with pytest.raises(RunError, match="another sweep is at work"):
+            sweep.run(plan, tmp_path / "s")
+        raise WorkloadError("once")
+
+    monkeypatch.setattr(sweep, "_measure", measure)
+    sweep.run(plan, tmp_path / "s")
+    monkeypatch.setattr(sweep, "_measure", lambda *_: None)
+    sweep.run(plan, tmp_path / "s")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="is a file"):
+        sweep.run(plan, tmp_path / "file")
+
+
+def test_ctrl_c_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sweep, "_project", lambda *_: signal.raise_signal(signal.SIGINT))
+    command = ["sweep", "--device", "orin", "--model", "tiny", "--batch-size", "1", "--out", str(tmp_path / "s")]
+    assert cli.run_command(command) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_every_number_of_a_point_is_shown_in_eighty_columns(projected: tuple) -> None:
+    text = printed(sweep_document(projected[0]), width=80).partition("Every point")[2]
+    for point in projected[0]["points"]:
+        row = next(line for line in text.splitlines() if line.strip().startswith(f"{point['config']['batch_size']} "))
+        assert "…" not in row
+        assert "finished" in row
 
 
 def test_power_modes_need_a_board_and_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,6 +125,23 @@ def test_tables_with_a_wrong_column(change: dict[str, str | None], run: Run, tmp
         load(tmp_path / "toy")
 
 
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        ("kernels", "dur_us", float("nan")),
+        ("kernels", "dur_us", float("inf")),
+        ("kernels", "dur_us", -1.0),
+        ("kernels", "module", None),
+        ("phases", "device_ms", float("inf")),
+    ],
+)
+def test_tables_with_senseless_values(table: str, column: str, value: float | None, run: Run, tmp_path: Path) -> None:
+    save(run, tmp_path / "toy")
+    getattr(run, table).assign(**{column: value}).to_parquet(tmp_path / "toy" / f"{table}.parquet")
+    with pytest.raises(RunError, match=rf"{table}\.parquet is damaged: column '{column}'"):
+        load(tmp_path / "toy")
+
+
 def test_damaged_table(run: Run, tmp_path: Path) -> None:
     save(run, tmp_path / "toy")
     (tmp_path / "toy" / "kernels.parquet").write_bytes(b"not parquet")

@@ -196,7 +196,7 @@ def commands(process: psutil.Process) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="throttling a SuperNode needs POSIX signals")
 def test_a_throttled_node_is_found(tmp_path: Path) -> None:
-    """Where the machine is busy, a quarter of the time may be more than anyone gets: then it is niceness that counts."""
+    """On a busy machine a quarter of the time may be more than anyone gets: then it is niceness that counts."""
     client = {"model": "tiny", "batch_size": 4, "source_length": 128, "target_length": 32}
     options = FlowerOptions(node_commands={2: ("nice", "-n", "5")}, client_timeout_s=600)
     with Throttle("index=2 nodes=3"):
