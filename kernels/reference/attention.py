@@ -69,6 +69,7 @@ def position_bias_reference(
             size = exact + sum(size**steps >= max_distance**n * exact ** (steps - n) for n in range(1, steps))
         return first + size
 
-    numbers = [[bucket(key - query - offset) for key in range(keys)] for query in range(queries)]
-    indices = torch.tensor(numbers, dtype=torch.int64, device=table.device).reshape(queries, keys)
+    numbers = {distance: bucket(distance) for distance in range(-queries - offset, keys - offset)}
+    rows = [[numbers[key - query - offset] for key in range(keys)] for query in range(queries)]
+    indices = torch.tensor(rows, dtype=torch.int64, device=table.device).reshape(queries, keys)
     return table.double()[indices].permute(2, 0, 1)[None]
