@@ -74,7 +74,7 @@ analyze: $(VENV)/.run-ready ## classify the kernels of a Kineto trace (TRACE DEV
 	@$(BIN)/edgeroof analyze $(if $(TRACE),$(TRACE),$(error TRACE is not set: make analyze TRACE=trace.json.gz)) \
 	  --device $(DEVICE) $(call option,OUT,--out) $(ARGS)
 
-ab: $(VENV)/.run-ready ## compare implementations with intervals (KERNEL: adamw adafactor step softmax rms_norm gated_gelu cross_entropy; DEVICE)
+ab: $(VENV)/.run-ready ## compare implementations with intervals (KERNEL: adamw adafactor step softmax rms_norm gated_gelu cross_entropy attention; DEVICE)
 	@$(BIN)/edgeroof ab $(KERNEL) --device $(DEVICE) $(call option,OUT,--out) $(ARGS)
 
 compare: $(VENV)/.run-ready ## compare runs: what differs, how surely, what explains it (A B, each one run folder or several)

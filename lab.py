@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 RESULT_FILE = "ab.json"
 #: A process's resident set hides smaller changes: freed memory is used again.
 RESIDENT_SET_RESOLUTION = 64 << 20
-OPERATOR_SUITES = ("softmax", "rms_norm", "gated_gelu", "cross_entropy")
+OPERATOR_SUITES = ("softmax", "rms_norm", "gated_gelu", "cross_entropy", "attention")
 SUITES = ("adamw", "adafactor", "step", *OPERATOR_SUITES)
 #: Settings that only some suites have.
 _STEP_SETTINGS = ("batch_size", "source_length", "target_length")

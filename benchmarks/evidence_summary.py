@@ -21,7 +21,7 @@ COLUMNS = (
 Results = Mapping[str, dict[str, Any]]
 
 #: Suites of T5's operators.
-OPERATORS = ("softmax", "rms_norm", "gated_gelu", "cross_entropy")
+OPERATORS = ("softmax", "rms_norm", "gated_gelu", "cross_entropy", "attention")
 
 
 def write(folder: Path, entries: Sequence[Mapping[str, Any]]) -> None:
@@ -170,6 +170,8 @@ def step_claims(results: Results) -> Iterator[tuple[str, str, str]]:
     ):
         ratio = _ratio(_find(results.get(part), "base", "adamw+fused-model"), "wall")
         yield f"fused step in bf16, base: faster than {rival}", *_ratio_cells(ratio, 1.0)
+    ratio = _ratio(_find(results.get("ab-step-bf16"), "base", "adamw+flash-model"), "wall")
+    yield "flash step in bf16, base: faster than the plain one with SDPA", *_ratio_cells(ratio, 1.0)
 
 
 def _find(result: Mapping[str, Any] | None, problem: str, provider: str) -> dict[str, Any] | None:

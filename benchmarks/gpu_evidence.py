@@ -34,7 +34,7 @@ EDGEROOF = [sys.executable, "-c", "from edgeroof.cli import main; main()"]
 #: Files larger than this stay where they were made.
 MOST_BYTES = 8 << 20
 #: Suites of T5's operators.
-OPERATORS = ("softmax", "rms_norm", "gated_gelu", "cross_entropy")
+OPERATORS = ("softmax", "rms_norm", "gated_gelu", "cross_entropy", "attention")
 
 
 @dataclass(frozen=True)

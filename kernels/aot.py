@@ -137,7 +137,8 @@ def _compile(variant: KernelVariant, arch: str) -> Any:
         attrs={(index,): [["tt.divisibility", 16]] for index in aligned},
     )
     target = GPUTarget("cuda", int(arch.removeprefix("sm_")), 32)
-    return triton.compile(source, target=target, options={"num_warps": variant.warps, "enable_fp_fusion": True})
+    options = {"num_warps": variant.warps, "num_stages": variant.stages, "enable_fp_fusion": True}
+    return triton.compile(source, target=target, options=options)
 
 
 def _report(variant: KernelVariant, arch: str, compiled: Any) -> KernelReport:

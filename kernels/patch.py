@@ -14,26 +14,31 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from .patching import attention, layers, loss
+from .patching import attention, flash, layers, loss
 from .patching.structure import PatchError, Replacement, stacks
 from .registration import register_costs
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["PARTS", "PatchError", "fuse", "fused_parts", "unfuse"]
+__all__ = ["DEFAULT", "FLASH", "PARTS", "PatchError", "fuse", "fused_parts", "unfuse"]
 
 #: What can be fused, and what it covers.
 PARTS = {
     "softmax": "scores + position bias + mask, softmax, dropout of every attention",
+    "attention": "every attention as a whole, in the flash style; instead of softmax",
     "rms_norm": "norms, each with the dropout and residual add before it",
     "gated_gelu": "gelu_new(a) * b and its dropout in every gated feed-forward",
     "cross_entropy": "the loss that the model computes from labels",
 }
 
+#: What is fused unless it is said, and the same with attentions in the flash style.
+DEFAULT = ("softmax", "rms_norm", "gated_gelu", "cross_entropy")
+FLASH = ("attention", "rms_norm", "gated_gelu", "cross_entropy")
 
 _PLANS: dict[str, Callable[[nn.Module], Iterator[Replacement]]] = {
     "softmax": attention.plan,
+    "attention": flash.plan,
     "rms_norm": layers.plan_norms,
     "gated_gelu": layers.plan_gates,
     "cross_entropy": loss.plan,
@@ -43,6 +48,7 @@ _PLANS: dict[str, Callable[[nn.Module], Iterator[Replacement]]] = {
 _PART_OF: dict[Callable[..., Any], str] = {
     attention.table_forward: "softmax",
     attention.inline_forward: "softmax",
+    flash.flash_forward: "attention",
     layers.norm_forward: "rms_norm",
     layers.self_attention_forward: "rms_norm",
     layers.cross_attention_forward: "rms_norm",
@@ -59,13 +65,13 @@ def fuse(model: nn.Module, only: Iterable[str] | None = None) -> nn.Module:
 
     Args:
         model: a T5 or FLAN-T5, or a module that holds one, such as a model with LoRA adapters. It is changed in place.
-        only: names in :data:`PARTS`; None means all that the model has.
+        only: names in :data:`PARTS`, such as all of :data:`FLASH`; None means what the model has of :data:`DEFAULT`.
 
     Returns:
         The same model.
 
     Raises:
-        UsageError: there is no such part.
+        UsageError: there is no such part, or two that exclude each other are named.
         PatchError: the model is no T5, is fused already, lacks a part that was asked for, or is of a release of
             transformers with another T5 than those known.
     """
@@ -107,11 +113,13 @@ def fused_parts(model: nn.Module) -> tuple[str, ...]:
 
 def _chosen(only: Iterable[str] | None) -> tuple[str, ...]:
     if only is None:
-        return tuple(PARTS)
+        return DEFAULT
     named = {only} if isinstance(only, str) else set(only)
     unknown = sorted(named - set(PARTS))
     if unknown or not named:
         raise UsageError(f"nothing to fuse is called {', '.join(unknown) or 'so'}; there are {', '.join(PARTS)}")
+    if {"softmax", "attention"} <= named:
+        raise UsageError("attention is fused instead of softmax; name one of them")
     return tuple(part for part in PARTS if part in named)
 
 

@@ -8,6 +8,7 @@ import importlib
 MODULES = (
     "optim.costs",
     "softmax",
+    "attention",
     "rms_norm",
     "gated_gelu",
     "cross_entropy",

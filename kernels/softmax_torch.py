@@ -15,9 +15,9 @@ def forward(
     scores: Tensor, bias: Tensor | None, mask: Tensor | None, seed: Tensor | None, dropout: float, dtype: torch.dtype
 ) -> Tensor:
     """Probabilities after dropout, of ``dtype``; see :mod:`.softmax` for the arguments."""
-    probs = _probabilities(scores, bias, mask)
+    probs = probabilities(scores, bias, mask)
     if seed is not None:
-        _drop(probs, seed, dropout)
+        drop_in_place(probs, seed, dropout)
     return probs.to(dtype)
 
 
@@ -29,12 +29,12 @@ def backward(
         probs = saved.to(_wide(saved.dtype))
         slope = grad.to(probs.dtype)
     else:
-        probs = _probabilities(saved, bias, mask)
-        slope = _drop(grad.to(probs.dtype, copy=True), seed, dropout)
+        probs = probabilities(saved, bias, mask)
+        slope = drop_in_place(grad.to(probs.dtype, copy=True), seed, dropout)
     return torch._softmax_backward_data(slope, probs, -1, probs.dtype)
 
 
-def _probabilities(scores: Tensor, bias: Tensor | None, mask: Tensor | None) -> Tensor:
+def probabilities(scores: Tensor, bias: Tensor | None, mask: Tensor | None) -> Tensor:
     """Before dropout; rows that are minus infinity throughout become zeros."""
     value = scores.to(_wide(scores.dtype), copy=True)
     if bias is not None:
@@ -50,7 +50,7 @@ def _probabilities(scores: Tensor, bias: Tensor | None, mask: Tensor | None) -> 
     return probs
 
 
-def _drop(value: Tensor, seed: Tensor, dropout: float) -> Tensor:
+def drop_in_place(value: Tensor, seed: Tensor, dropout: float) -> Tensor:
     """Drop elements of ``value`` in place and scale the others."""
     value.masked_fill_(keep_mask(seed, tuple(value.shape), dropout).logical_not_(), 0.0)
     return value if dropout == 1.0 else value.mul_(1.0 / (1.0 - dropout))

@@ -15,6 +15,11 @@ def interpreting() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0") in ("1", "true", "True", "on")
 
 
+def multiplies_bf16() -> bool:
+    """Whether matrix products of bf16 are right: Triton's interpreter takes their bits for whole numbers."""
+    return not interpreting()
+
+
 @cache
 def _triton_missing() -> str | None:
     if importlib.util.find_spec("triton") is None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 #: Modules of this package that have a ``variants()``, in the order in which they are shown.
-MODULES = ("optim.variants", "softmax", "rms_norm", "gated_gelu", "cross_entropy")
+MODULES = ("optim.variants", "softmax", "rms_norm", "gated_gelu", "cross_entropy", "attention_forms")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class KernelVariant:
         aligned: arguments that are whole numbers divisible by 16 in this form, as the launch tells the compiler.
         masked: whether the hot loop is masked: rows whose length is no power of two still load whole vectors.
         warps: warps of a block.
+        stages: of the pipeline of loops whose loads go to matrix units; Triton's default.
     """
 
     kernel: str
@@ -43,6 +44,7 @@ class KernelVariant:
     aligned: tuple[str, ...] = ()
     masked: bool = False
     warps: int = 4
+    stages: int = 3
 
 
 def kernel_variants() -> Iterator[KernelVariant]:

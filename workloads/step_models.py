@@ -32,6 +32,12 @@ def _fused(model: Any) -> Any:
     return fuse(model)
 
 
+def _flash(model: Any) -> Any:
+    from ..kernels.patch import FLASH, fuse
+
+    return fuse(model, only=FLASH)
+
+
 def _compiled(model: Any) -> Any:
     import torch
 
@@ -46,9 +52,13 @@ def _eager_attention(model: Any) -> Any:
 #: Forms by name: what they are, and what makes one of a copy of the model.
 FORMS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "fused-model": ("edgeroof's fused operators in the model", _fused),
+    "flash-model": ("the same with whole attentions in the flash style", _flash),
     "compiled-model": ("the model through torch.compile", _compiled),
     "eager-attention": ("transformers' eager attention", _eager_attention),
 }
+
+#: Forms that compute with edgeroof's operators.
+FUSED = ("fused-model", "flash-model")
 
 
 def form_providers() -> Iterator[tuple[str, str, str]]:
@@ -74,7 +84,7 @@ def step_with(step: ClientStep, form: str) -> ClientStep:
     """
     other = copy.copy(step)
     other.model = FORMS[form][1](sharing_copy(step.model))
-    other.config = dataclasses.replace(step.config, fused=form == "fused-model")
+    other.config = dataclasses.replace(step.config, fused=form in FUSED)
     return other
 
 

@@ -29,7 +29,7 @@ from ..profiler.timing import CudaClock, HostClock, StepTimer
 from .client import build_client_step
 from .client_config import ClientConfig
 from .optimizers import OptimizerSettings, build_optimizer, optimizer_names, optimizer_spec
-from .step_models import FORMS, check_form, form_providers, form_unavailable, step_with
+from .step_models import FORMS, FUSED, check_form, form_providers, form_unavailable, step_with
 
 LORA_RANK = 8
 #: Examples and tokens of a step where none are given: a CPU's is short, so that thirty pairs take half a minute.
@@ -42,7 +42,13 @@ OURS = "fused-"
 #: Forms of the model that are compared when none are named; compiling takes minutes on a CPU.
 _DEFAULT_FORMS = {
     "cpu": ("adamw+fused-model",),
-    "cuda": ("adamw+fused-model", "adamw+compiled-model", "adamw+eager-attention", "fused-adamw+fused-model"),
+    "cuda": (
+        "adamw+fused-model",
+        "adamw+flash-model",
+        "adamw+compiled-model",
+        "adamw+eager-attention",
+        "fused-adamw+fused-model",
+    ),
 }
 
 
@@ -201,7 +207,7 @@ def _form_provider(name: str, optimizer: str, form: str) -> Provider:
 
     description = f"{optimizer_spec(optimizer).description}; {FORMS[form][0]}"
     compiles = ("cpu", "cuda") if form == "compiled-model" else ()
-    return Provider(name, description, build, unavailable, judged=form == "fused-model", build_once=compiles)
+    return Provider(name, description, build, unavailable, judged=form in FUSED, build_once=compiles)
 
 
 def _check(provider: Provider, problem: StepProblem, device: str, seed: int) -> Check:

@@ -27,7 +27,7 @@ NAME = "edgeroof"
 
 def plan(model: nn.Module) -> Iterator[Replacement]:
     """What to replace so that all attentions of a model are fused."""
-    forward = table_forward if _uses_table() else inline_forward
+    forward = table_forward if uses_table() else inline_forward
     for path, module in find(model, "T5Attention"):
         if getattr(module, "pruned_heads", None):
             raise PatchError(f"{path} has pruned heads, which cannot be fused")
@@ -39,7 +39,7 @@ def plan(model: nn.Module) -> Iterator[Replacement]:
 
 def restore(model: nn.Module) -> None:
     """Give the attentions back the configuration of their stack."""
-    if not _uses_table():
+    if not uses_table():
         return
     for stack in stacks(model):
         for attention in _attentions(stack):
@@ -47,7 +47,8 @@ def restore(model: nn.Module) -> None:
                 attention.config = stack.config
 
 
-def _uses_table() -> bool:
+def uses_table() -> bool:
+    """Whether this release of transformers looks attentions up in a table by name."""
     return hasattr(t5_code(), "eager_attention_forward")
 
 
@@ -99,7 +100,7 @@ def attend(
     if attention_mask is None and module.is_causal and query.shape[2] > 1:
         attention_mask = causal_mask(query.shape[2], key.shape[2], query.device)
     scores = torch.matmul(query if scaling == 1.0 else query * scaling, key.transpose(2, 3))
-    weights = softmax(scores, bias=position_bias, mask=_narrow(attention_mask), dropout=dropout)
+    weights = softmax(scores, bias=position_bias, mask=narrow(attention_mask), dropout=dropout)
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
 
 
@@ -126,14 +127,14 @@ def inline_forward(
 
     The position bias it returns for the layers after it does not contain the mask, which they are given anyway.
     """
-    query = _heads(attention, attention.q(hidden_states))
+    query = split_heads(attention, attention.q(hidden_states))
     key, value = _keys_and_values(attention, hidden_states, key_value_states, past_key_values, cache_position)
     if position_bias is None and attention.has_relative_attention_bias:
         position_bias = attention.compute_bias(
             query.shape[2], key.shape[2], device=query.device, cache_position=cache_position
         )
     scores = torch.matmul(query, key.transpose(2, 3))
-    mask = None if mask is None else _narrow(mask[:, :, :, : key.shape[2]])
+    mask = None if mask is None else narrow(mask[:, :, :, : key.shape[2]])
     dropout = attention.dropout if attention.training else 0.0
     weights = softmax(scores, bias=position_bias, mask=mask, dropout=dropout)
     if layer_head_mask is not None:
@@ -152,7 +153,7 @@ def _keys_and_values(
     if crosses and of_both and cache.is_updated.get(layer):
         return own_cache.layers[layer].keys, own_cache.layers[layer].values
     source = hidden_states if encoded is None else encoded
-    key, value = _heads(attention, attention.k(source)), _heads(attention, attention.v(source))
+    key, value = split_heads(attention, attention.k(source)), split_heads(attention, attention.v(source))
     if cache is not None:
         key, value = own_cache.update(key, value, layer, {"cache_position": None if crosses else position})
         if crosses and of_both:
@@ -160,7 +161,7 @@ def _keys_and_values(
     return key, value
 
 
-def _heads(attention: Any, projected: Tensor) -> Tensor:
+def split_heads(attention: Any, projected: Tensor) -> Tensor:
     """[B, L, H D] as [B, H, L, D]."""
     return projected.unflatten(2, (attention.n_heads, attention.key_value_proj_dim)).transpose(1, 2)
 
@@ -174,7 +175,7 @@ def _is_cross_attention(module: Any) -> bool:
     return module.is_decoder and not module.is_causal
 
 
-def _narrow(mask: Tensor | None) -> Tensor | None:
+def narrow(mask: Tensor | None) -> Tensor | None:
     """A mask that is the same for all queries, with one row for them."""
     expanded = mask is not None and mask.dim() == 4 and mask.stride(2) == 0
     return mask[:, :, :1] if mask is not None and expanded else mask

@@ -2,6 +2,7 @@
 
 from .adafactor import AdafactorState, adafactor_reference
 from .adamw import AdamWState, adamw_reference
+from .attention import attention_reference, position_bias_reference
 from .cross_entropy import cross_entropy_reference, linear_cross_entropy_reference
 from .gated_gelu import gated_gelu_reference
 from .rms_norm import add_rms_norm_reference, rms_norm_reference
@@ -13,9 +14,11 @@ __all__ = [
     "adafactor_reference",
     "adamw_reference",
     "add_rms_norm_reference",
+    "attention_reference",
     "cross_entropy_reference",
     "gated_gelu_reference",
     "linear_cross_entropy_reference",
+    "position_bias_reference",
     "rms_norm_reference",
     "softmax_reference",
 ]

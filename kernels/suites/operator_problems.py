@@ -58,7 +58,7 @@ class Operation:
         make: tensors of a problem: ``make(problem, device, seed)``.
         truth: outputs in float64: ``truth(problem, tensors, kept)``, with what dropout keeps, or ``None``.
         kept: what dropout kept, from tensors, outputs and gradients by name, and which elements tell (``None``: all);
-            ``None`` for an operator without dropout.
+            ``None`` for an operator without dropout, or whose results do not show it; it is checked without.
         eager: PyTorch's own path.
         awkward: a shape that crosses branches, from a problem's own: no power of two, short.
     """

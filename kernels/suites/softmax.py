@@ -119,12 +119,7 @@ def _make(problem: OperatorProblem, device: str, seed: int) -> Tensors:
 
     draw = Draw(problem.dtype, device, seed)
     batch, heads, queries, keys = problem.shape
-    lengths = draw.integers(keys // 2, keys + 1, batch, 1, 1, 1)
-    attend = torch.arange(keys, device=device) < lengths  # padding
-    if problem.place == "decoder":
-        attend = attend & torch.ones(queries, keys, dtype=torch.bool, device=device).tril()
-    lowest = torch.finfo(draw.dtype).min
-    mask = torch.where(attend, 0.0, lowest).to(draw.dtype).expand(batch, 1, queries, keys).contiguous()
+    mask = attention_mask(problem, draw)
     bias = draw.normal(1, heads, queries, keys)
     if problem.place == "cross":  # transformers adds zeros there
         bias = torch.zeros_like(bias, requires_grad=False)
@@ -139,6 +134,19 @@ def _make(problem: OperatorProblem, device: str, seed: int) -> Tensors:
             **common,
         }
     return {"scores": draw.normal(*problem.shape, spread=2.0), **common}
+
+
+def attention_mask(problem: OperatorProblem, draw: Draw) -> Any:
+    """Padding, and what comes after a query of a decoder, to be added: [B, 1, Q, K], as eager attention is given it."""
+    import torch
+
+    batch, _, queries, keys = problem.shape
+    lengths = draw.integers(keys // 2, keys + 1, batch, 1, 1, 1)
+    attend = torch.arange(keys, device=draw.device) < lengths
+    if problem.place == "decoder":
+        attend = attend & torch.ones(queries, keys, dtype=torch.bool, device=draw.device).tril()
+    lowest = torch.finfo(draw.dtype).min
+    return torch.where(attend, 0.0, lowest).to(draw.dtype).expand(batch, 1, queries, keys).contiguous()
 
 
 def _scores(tensors: Mapping[str, Any]) -> Any:

@@ -1,7 +1,7 @@
 """What the tests of operators share: their two paths, and the rule for errors."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, partialmethod
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgeroof.kernels import operator
+from edgeroof.kernels import operator, support
 from edgeroof.kernels.support import interpreting, triton_unavailable
 
 DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
@@ -17,11 +17,14 @@ _REASON = triton_unavailable(DEVICE)
 
 
 def round_truly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let Triton's interpreter round as GPUs do."""
+    """Let Triton's interpreter round and multiply as GPUs do."""
     if interpreting():
         from triton.runtime import interpreter
 
         monkeypatch.setattr(interpreter, "_convert_float", partial(_convert_float, interpreter._convert_float))
+        builder = interpreter.InterpreterBuilder
+        monkeypatch.setattr(builder, "create_dot", partialmethod(_dot, create_dot=builder.create_dot))
+        monkeypatch.setattr(support, "multiplies_bf16", lambda: True)
 
 
 @pytest.fixture(params=["torch", "triton"])
@@ -40,6 +43,19 @@ def _convert_float(convert: Callable[..., Any], value: np.ndarray, source: Any, 
     if (str(source), str(target)) != ("fp32", "bf16"):
         return convert(value, source, target, mode)
     return torch.from_numpy(np.array(value)).bfloat16().view(torch.int16).numpy().view(np.uint16)
+
+
+def _dot(builder: Any, a: Any, b: Any, d: Any, *options: Any, create_dot: Callable[..., Any]) -> Any:
+    """Multiply what bf16 numbers stand for: Triton's interpreter multiplies their bits."""
+    wide = [_wide_bf16(one) if str(one.dtype.scalar) == "bf16" else one for one in (a, b)]
+    return create_dot(builder, *wide, d, *options)
+
+
+def _wide_bf16(handle: Any) -> Any:
+    from triton import language as tl
+
+    bits = torch.from_numpy(np.ascontiguousarray(handle.data).view(np.int16))
+    return type(handle)(bits.view(torch.bfloat16).float().numpy(), tl.float32)
 
 
 def normal(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0, spread: float = 1.0) -> Tensor:

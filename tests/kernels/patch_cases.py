@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import T5Config, T5ForConditionalGeneration
+from transformers.models.t5 import modeling_t5
 
 from edgeroof.workloads.step_models import in_float64
 
@@ -25,6 +26,21 @@ def small_t5(attention: str = "eager", dropout: float = 0.0, cls: Any = T5ForCon
     with torch.no_grad():
         for parameter in model.parameters():  # norms that scale, and a position bias that matters
             parameter.copy_(0.1 * torch.randn_like(parameter) + (parameter.dim() == 1))
+    return model
+
+
+def supported_attentions() -> tuple[str, ...]:
+    """Attentions of this release of transformers."""
+    return ("eager", "sdpa") if hasattr(modeling_t5, "eager_attention_forward") else ("eager",)
+
+
+def checkpointed(model: Any, reentrant: bool) -> Any:
+    """The model with checkpointing of its blocks."""
+    enable = getattr(model, "activation_checkpointing_enable", None)
+    if enable:
+        enable(activation_checkpointing_kwargs={"use_reentrant": reentrant})
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
     return model
 
 

@@ -26,6 +26,7 @@ FORMS = [
     ("softmax", "small-encoder"), ("softmax", "small-decoder"), ("softmax", "small-cross"),
     ("softmax", "small-encoder-attention"), ("rms_norm", "small-encoder"), ("rms_norm", "small-decoder-add"),
     ("gated_gelu", "small-decoder"), ("cross_entropy", "small-decoder"), ("cross_entropy", "small-linear"),
+    ("attention", "small-encoder"), ("attention", "small-cross"),
 ]  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def test_every_provider_that_is_here_is_right(name, problem, dtype):
         assert work.verify().passed, provider.name
         seen.append(provider.name)
     assert "eager" in seen
-    assert ("sdpa" in seen) == problem.endswith("attention")
+    assert ("sdpa" in seen) == (problem.endswith("attention") or name == "attention")
 
 
 @pytest.mark.slow
@@ -279,7 +280,8 @@ def test_what_is_missing_says_why(name):
     reasons = {provider.name: provider.unavailable(problem, "cpu") for provider in suite.providers}
     assert reasons["edgeroof-triton"] == "Triton needs a CUDA device"
     assert reasons["eager"] is None
-    if importlib.util.find_spec("liger_kernel") is None:
+    assert ("liger" in reasons) == (name != "attention")  # it has none with a bias
+    if "liger" in reasons and importlib.util.find_spec("liger_kernel") is None:
         assert reasons["liger"] == "liger-kernel is not installed"
 
 

@@ -12,11 +12,19 @@ from transformers.models.t5 import modeling_t5
 
 from edgeroof.errors import UsageError
 from edgeroof.kernels import operator
-from edgeroof.kernels.patch import PARTS, PatchError, fuse, fused_parts, unfuse
+from edgeroof.kernels.patch import DEFAULT, PARTS, PatchError, fuse, fused_parts, unfuse
 from edgeroof.kernels.patching import layers
 from edgeroof.profiler.costs import is_priced
 
-from .patch_cases import OpNames, assert_as_exact_as_eager, loss_and_gradients, sample_batch, small_t5
+from .patch_cases import (
+    OpNames,
+    assert_as_exact_as_eager,
+    checkpointed,
+    loss_and_gradients,
+    sample_batch,
+    small_t5,
+    supported_attentions,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -25,25 +33,12 @@ def _torch_path(monkeypatch):
     monkeypatch.setattr(operator, "use_triton", lambda tensor: False)
 
 
-def checkpointed(model, reentrant):
-    enable = getattr(model, "activation_checkpointing_enable", None)
-    if enable:
-        enable(activation_checkpointing_kwargs={"use_reentrant": reentrant})
-    else:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
-    return model
-
-
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])  # of the model that is fused: it decides how masks are made
 def test_loss_and_every_gradient_are_as_exact_as_eager(attention, bf16):
     if attention not in supported_attentions():
         pytest.skip("4.x has eager attention only")
     assert_as_exact_as_eager(small_t5(), fuse(small_t5(attention)), bf16)
-
-
-def supported_attentions():
-    return ("eager", "sdpa") if hasattr(modeling_t5, "eager_attention_forward") else ("eager",)
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -184,14 +179,14 @@ def test_unfusing_restores_the_model_exactly():
 def test_copies_are_fused_and_independent(copied):
     model = fuse(small_t5())
     other = copied(model)
-    assert fused_parts(other) == tuple(PARTS)
+    assert fused_parts(other) == DEFAULT
     expected, _ = loss_and_gradients(model)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
     assert loss_and_gradients(other)[0] == expected
     unfuse(model)
-    assert fused_parts(other) == tuple(PARTS)
+    assert fused_parts(other) == DEFAULT
     assert fused_parts(unfuse(other)) == ()
 
 
@@ -233,7 +228,7 @@ def test_other_architectures_are_refused():
 
 @pytest.mark.parametrize("only", [["softmacks"], []])
 def test_unknown_parts_are_refused(only):
-    with pytest.raises(UsageError, match="there are softmax, rms_norm"):
+    with pytest.raises(UsageError, match="there are softmax, attention, rms_norm"):
         fuse(small_t5(), only=only)
 
 
