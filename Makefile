@@ -36,7 +36,7 @@ FULL ?=
 ARCH ?= sm_87
 QUICK ?=
 ONLY ?=
-DOCUMENTS ?= $(if $(filter-out 0,$(QUICK)),,$(if $(OUT),,docs))
+DOCUMENTS ?= $(if $(OUT)$(ONLY)$(filter-out 0,$(QUICK)),,docs)
 ARGS ?=
 
 # option NAME: "--name VALUE" when the variable is set

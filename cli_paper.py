@@ -14,7 +14,7 @@ from .cli_compare import time_left
 from .progress import calibration_progress, count_progress
 
 #: How titles of the sections begin that the terminal shows; the rest is for reading.
-CLAIMS = ("The paper's claims", "Claim: ")
+CLAIMS = "Claim: "
 #: Topics that measure on this machine, whose roofs they are held against.
 MEASURING = {"breakdown", "optimizer"}
 

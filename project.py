@@ -7,10 +7,9 @@ run = edgeroof.project.carry(edgeroof.load("runs/base-a100"), "orin")
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,18 +185,14 @@ def compare(
     rows: dict[tuple[int, int], dict[str, Any]] = {}
     workload: dict[str, Any] = {}
     for position, batch in enumerate(batch_sizes):
-        for alike in _by_op_stream(targets):
-            shown = f"{', '.join(targets[number].name for number in alike)}, batch {batch or 'default'}"
-            on_progress(shown, len(rows), len(places))
-            dry = _dry_client(targets[alike[0]], {**config, "batch_size": batch})
-            for number in alike:
-                target = targets[number]
-                mine = dry.on(target.compute_capability)
-                own_mode = [target] if target.power_mode in target.power_modes else []
-                run = _project(mine, target, _memory(mine, target), own_mode, command)
-                rows[number, position] = _row(run, target)
-                workload = run.summary["workload"]
-                on_progress(shown, len(rows), len(places))
+        found = dry_runs(targets, **{**config, "batch_size": batch})
+        for number, target in enumerate(targets):
+            on_progress(f"{target.name}, batch {batch or 'default'}", len(rows), len(places))
+            _, dry = next(found)
+            run = on_device(dry, target, command=command)
+            rows[number, position] = _row(run, target)
+            workload = run.summary["workload"]
+    on_progress("done", len(rows), len(places))
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "projection-comparison",
@@ -206,24 +201,6 @@ def compare(
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": command,
     }
-
-
-def _by_op_stream(targets: Sequence[Device]) -> list[list[int]]:
-    """Positions of the targets, those together that dispatch the same ops and so share a dry run."""
-    from .workloads.dry import op_stream_of
-
-    groups: dict[Any, list[int]] = {}
-    for number, target in enumerate(targets):
-        groups.setdefault(op_stream_of(target.kind, target.compute_capability), []).append(number)
-    return list(groups.values())
-
-
-def _dry_client(target: Device, config: Mapping[str, Any]) -> DryStep:
-    from .workloads.client_config import ClientConfig
-    from .workloads.dry import dry_step
-
-    settings = ClientConfig(device=target.kind, **config)
-    return dry_step(settings, target_kind=target.kind, compute_capability=target.compute_capability)
 
 
 def _row(run: Run, device: Device) -> dict[str, Any]:
@@ -248,33 +225,32 @@ def _row(run: Run, device: Device) -> dict[str, Any]:
     }
 
 
-def dry_runs(devices: Sequence[str | Device], **config: Any) -> list[tuple[Device, DryStep]]:
+def dry_runs(devices: Sequence[str | Device], **config: Any) -> Iterator[tuple[Device, DryStep]]:
     """Dry runs of one client's step for several devices; those that dispatch the same ops share one.
 
     Args:
         devices: names, paths of device files, or devices.
         **config: fields of :class:`~edgeroof.workloads.client_config.ClientConfig`.
 
-    Returns:
+    Yields:
         Each device with its dry run, in their order, for :func:`on_device` and :func:`host_timer`.
 
     Raises:
         EdgeroofError: what went wrong and what to do.
     """
     from .workloads.client_config import ClientConfig
-    from .workloads.dry import dry_step
+    from .workloads.dry import dry_step, op_stream_of
 
     made: dict[Any, DryStep] = {}
-    found = []
     for device in devices:
         target = _device(device, None, None, None)
-        capability = target.compute_capability
-        stream = (target.kind, (capability or (8, 0)) >= (8, 0))  # from 8.0 on there is flash attention
+        kind, capability = target.kind, target.compute_capability
+        stream = op_stream_of(kind, capability)
         if stream not in made:
-            settings = ClientConfig(device=target.kind, **config)
-            made[stream] = dry_step(settings, target_kind=target.kind, compute_capability=capability)
-        found.append((target, dataclasses.replace(made[stream], compute_capability=capability)))
-    return found
+            made[stream] = dry_step(
+                ClientConfig(device=kind, **config), target_kind=kind, compute_capability=capability
+            )
+        yield target, made[stream].on(capability)
 
 
 def on_device(dry: DryStep, device: Device, *, every_mode: bool = False, command: str = "") -> Run:
@@ -297,11 +273,10 @@ def host_timer(dry: DryStep, device: Device) -> dict[str, float]:
         dry: from :func:`dry_runs`.
         device: a GPU.
     """
-    from .profiler.projected import is_kernel, price_all
+    from .profiler.projected import is_kernel
     from .profiler.projection import host_phases, host_us_of
 
-    costs = price_all(dry.records, tf32=dry.tf32)
-    priced = [(record, cost) for record, cost in zip(dry.records, costs) if is_kernel(record)]
+    priced = [(record, cost) for record, cost in zip(dry.records, dry.costs) if is_kernel(record)]
     durations = [kernel.us for kernel in _times(device, priced, dry).kernels]
     return {name: us * 1e-3 for name, us in host_phases(priced, durations, host_us_of(device)).items()}
 

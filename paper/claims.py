@@ -6,6 +6,7 @@ compared. A claim is called confirmed or contradicted only if all settings that 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from ..reports.text import number, percent
 
 Judgement = Literal["agrees", "disagrees", "can't be said"]
 
+#: Models that the paper's claims are about.
+PAPER_MODELS = {"small", "base", "large", "xl"}
 #: MFU that the paper says an Orin stays below.
 LOW_MFU = 0.10
 #: How many times as large a share is "much larger".
@@ -51,8 +54,15 @@ class Verdict:
 
 
 def judge(data: Data) -> list[Verdict]:
-    """All claims; one whose experiment has not been run can't be said."""
-    return [low_mfu(data), memory_to_blame(data), optimizer_share(data), lte_pointless(data), energy_follows_mfu(data)]
+    """All claims; one whose experiment has not been run, or not with the paper's models, can't be said."""
+    claims = (low_mfu, memory_to_blame, optimizer_share, lte_pointless, energy_follows_mfu)
+    verdicts = [claim(data) for claim in claims]
+    return verdicts if PAPER_MODELS & set(data["plan"]["models"]) else [_of_other_models(v) for v in verdicts]
+
+
+def _of_other_models(verdict: Verdict) -> Verdict:
+    why = "The models of this plan are none of the paper's, so its numbers are no evidence."
+    return dataclasses.replace(verdict, verdict="can't be said", why=why)
 
 
 def _together(cases: Sequence[bool | None]) -> Judgement:

@@ -36,11 +36,12 @@ def paper_document(data: Data) -> Document:
     verdicts = judge(data)
     counts = Counter(verdict.verdict for verdict in verdicts)
     tally = ", ".join(f"{counts[name]} {name}" for name in ("agrees", "disagrees", "can't be said") if counts[name])
+    quick = (_QUICK,) if data["plan"]["name"] == "quick" else ()
     return Document(
         name="paper",
         title=TITLE,
         kind="mixed",
-        headlines=(f"Of {len(verdicts)} claims of the paper: {tally}.",),
+        headlines=(f"Of {len(verdicts)} claims of the paper: {tally}.", *quick),
         sections=(
             Section("What stands behind a number", (Paragraph(_ABOUT), Facts(_KINDS))),
             _claims(verdicts),
@@ -50,7 +51,6 @@ def paper_document(data: Data) -> Document:
             breakdown_section(data),
             _questions(data),
         ),
-        warnings=(_QUICK,) if data["plan"]["name"] == "quick" else (),
         command=data["command"],
         created=data["created"],
     )

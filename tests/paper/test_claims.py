@@ -19,6 +19,13 @@ def test_nothing_can_be_said_of_what_was_not_run() -> None:
     assert all(v.rule and v.basis and v.board for v in verdicts)
 
 
+def test_other_models_are_no_evidence() -> None:
+    rows = both(precision="bf16", mfu=0.05)
+    assert "agrees" in {verdict.verdict for verdict in claims.judge(rows)}
+    rows["plan"]["models"] = ("tiny",)
+    assert {verdict.verdict for verdict in claims.judge(rows)} == {"can't be said"}
+
+
 @pytest.mark.parametrize(
     ("precision", "mfu", "expected"),
     [

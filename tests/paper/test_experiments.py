@@ -18,7 +18,7 @@ STEP = {"model": "tiny", "batch_size": 2, "source_length": 32, "target_length": 
 def test_devices_share_a_dry_run(monkeypatch: pytest.MonkeyPatch) -> None:
     made, real = [], dry.dry_step
     monkeypatch.setattr(dry, "dry_step", lambda *args, **kwargs: made.append(kwargs) or real(*args, **kwargs))
-    found = project.dry_runs(["orin", "a100", "t4"], **STEP)
+    found = list(project.dry_runs(["orin", "a100", "t4"], **STEP))
     assert [device.name for device, _ in found] == ["orin", "a100", "t4"]
     assert len(made) == 2  # a T4 has no flash attention, so its ops are others
     run = project.on_device(found[1][1], found[1][0])
