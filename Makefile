@@ -43,7 +43,7 @@ ARGS ?=
 option = $(if $($(1)),$(2) $($(1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup profile analyze ab compare sweep paper kernels gpu-evidence fl fl-profile fl-granularity fl-study devices calibrate doctor test test-all lint format benchmarks screenshots clean
+.PHONY: help setup profile analyze ab compare sweep paper kernels gpu-evidence fl fl-profile fl-granularity fl-study devices calibrate doctor test test-all lint format notebook benchmarks screenshots clean
 
 help: ## list the targets
 	@echo "edgeroof: what holds a training step back, kernel by kernel"
@@ -138,6 +138,9 @@ lint: $(VENV)/.dev-ready ## ruff (style, docstrings, formatting) and mypy
 format: $(VENV)/.dev-ready ## format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+notebook: $(VENV)/.dev-ready ## execute docs/example.ipynb again and keep its outputs
+	@$(BIN)/python tools/run_notebook.py docs/example.ipynb
 
 benchmarks: $(VENV)/.dev-ready ## measure edgeroof itself: profiling overhead, report load, trace import (TRACE)
 	@$(BIN)/python benchmarks/overhead.py

@@ -43,6 +43,20 @@ def test_profile_writes_a_whole_run(profiled: Path) -> None:
     assert json.loads(gzip.decompress((profiled / "trace.json.gz").read_bytes()))["traceEvents"]
 
 
+def test_every_op_of_the_trace_carries_its_findings(profiled: Path) -> None:
+    import edgeroof
+
+    events = json.loads(gzip.decompress((profiled / "trace.json.gz").read_bytes()))["traceEvents"]
+    found = [event["args"]["edgeroof"] for event in events if "edgeroof" in event.get("args", {})]
+    kernels = edgeroof.load(profiled).kernels
+    assert len(found) == len(kernels)
+    assert {entry["bound"] for entry in found} == set(kernels["bound"])
+    assert "encoder.block.1.layer.0.SelfAttention.q" in {entry.get("module") for entry in found}
+    rates = [event["args"]["GB/s"] for event in events if event.get("name") == "achieved bandwidth"]
+    assert max(rates) >= 0.99 * kernels["bandwidth_gbs"].max()
+    assert min(rates) == 0
+
+
 def test_modules_and_phases_reach_the_kernel_table(profiled: Path) -> None:
     import edgeroof
 
@@ -201,12 +215,12 @@ def test_reports_fit_into_any_encoding(profiled: Path, encoding: str, tmp_path: 
 def test_full_disk_is_one_line(
     profiled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import pandas as pd
+    import pyarrow.parquet
 
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
+    monkeypatch.setattr(pyarrow.parquet, "write_table", full)
     code = cli.run_command(["analyze", str(profiled / "trace.json.gz"), "--device", "cpu", "--out", "runs/full"])
     assert code == 1
     assert "No space left on device" in capsys.readouterr().err
