@@ -51,7 +51,7 @@ def figure_svg(figure: Figure, document_kind: Kind) -> str:
         f'height="{top + height}" role="img" aria-labelledby="title description">\n'
         f'<title id="title">{escape(title)}</title>\n'
         f'<desc id="description">{escape(clean(f"{mark}. {description(figure)}"))}</desc>\n'
-        f"<style>{_style()}</style>\n"
+        f"<style>{style()}</style>\n"
         f'<rect class="ground" width="{WIDTH}" height="{top + height}" rx="8"/>\n'
         f'{head}<g transform="translate(0 {top})">\n{body}</g>\n</svg>\n'
     )
@@ -82,7 +82,9 @@ def _visible(part: Part) -> bool:
     return part.style != "blank"
 
 
-def _style() -> str:
+def style() -> str:
+    """The style sheet of a picture: a class to fill with each colour, and with ``-line`` one to draw with it."""
+
     def rules(dark: int) -> str:
         return "".join(f".{name}{{fill:{_INK[name][dark]}}}.{name}-line{{stroke:{_INK[name][dark]}}}" for name in _INK)
 

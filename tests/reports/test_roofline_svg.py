@@ -8,12 +8,11 @@ import pytest
 from edgeroof.errors import RunError
 from edgeroof.profiler.run import Run
 from edgeroof.reports import figures
-from edgeroof.reports.roofline_svg import COLOURS, roofline_svg
+from edgeroof.reports.roofline_svg import roofline_svg
 
 from .sample_run import imported_run, projected_run, sample_run
 
 SVG = "{http://www.w3.org/2000/svg}"
-STYLE = Path(__file__).resolve().parents[2] / "reports" / "templates" / "theme.css"
 
 
 def parsed(run: Run) -> ElementTree.Element:
@@ -89,9 +88,13 @@ def test_a_run_without_any_cost_gives_a_picture_that_says_so() -> None:
     assert "without a known cost" in texts(root)
 
 
-def test_bounds_have_the_colours_of_the_report() -> None:
-    style = STYLE.read_text(encoding="utf-8")
-    assert {bound: re.search(rf"--{bound}: light-dark\((#\w+),", style)[1] for bound in COLOURS} == COLOURS
+def test_circles_have_the_colour_of_their_bound() -> None:
+    run = sample_run(hostile=False)
+    points = sorted(figures.roofline_points(run)["points"], key=lambda point: -point["time_us"])
+    found = [circle.attrib["class"].split() for circle in circles(parsed(run))]
+    assert found == [["point", point["bound"], f"{point['bound']}-line"] for point in points]
+    style = next(parsed(run).iter(f"{SVG}style")).text
+    assert all(f".{bound}{{fill:" in style for bound in figures.BOUNDS)
 
 
 def test_a_run_shows_its_roofline_in_a_notebook(tmp_path: Path) -> None:
