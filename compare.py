@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import datetime
 import itertools
-import json
 import math
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import RunError, UsageError
-from .result_files import read_result
+from .errors import UsageError
+from .result_files import read_result, write_result
 
 if TYPE_CHECKING:
     from .kernels.statistics import Comparison
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from .profiler.run import Run
 
 RESULT_FILE = "compare.json"
-REPORT_FILE = "report.html"
 SCHEMA_VERSION = 1
 #: Shorter beginnings of names do not tell one side from another.
 _FEWEST_LETTERS = 3
@@ -116,34 +113,11 @@ def save(result: dict[str, Any], path: str | Path) -> Path:
     Raises:
         RunError: the folder holds something else, or cannot be written.
     """
+    from .reports import document_html
     from .reports.compare import compare_document
 
-    return write_result(result, Path(path), RESULT_FILE, compare_document(result))
-
-
-def write_result(result: dict[str, Any], path: Path, name: str, document: Any) -> Path:
-    """Write a result as ``name`` with its report to the folder ``path``; it is put in place when whole.
-
-    Raises:
-        RunError: the folder holds something else, or cannot be written.
-    """
-    from .profiler.run import put_in_place
-    from .reports import document_html
-
-    folder = path.absolute()
-    if folder.exists() and not (folder / name).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"{folder} is not empty and holds no {name}; name another folder with --out")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-            staging = Path(scratch) / folder.name
-            staging.mkdir()
-            (staging / name).write_text(json.dumps(result, allow_nan=False) + "\n", encoding="utf-8")
-            document_html.write(document, staging / REPORT_FILE)
-            put_in_place(staging, folder)
-    except OSError as error:
-        raise RunError(f"the result could not be written to {folder}: {error.strerror or error}") from error
-    return folder
+    report = document_html.render(compare_document(result))
+    return write_result(result, path, RESULT_FILE, report, what="a comparison of runs")
 
 
 def load(path: str | Path) -> dict[str, Any]:

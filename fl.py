@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,8 +14,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from .errors import FederatedError, RunError, UpdateError, UsageError
-from .result_files import read_result
+from .errors import FederatedError, UpdateError, UsageError
+from .result_files import read_result, write_result_beside
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 RESULT_FILE = "federated.json"
 FLEET_FILE = "fleet.json"
 GRANULARITY_FILE = "granularity.json"
-REPORT_FILE = "report.html"
 CHECKPOINTS = "checkpoints"
 SCHEMA_VERSION = 1
 ENGINES = ("local", "flower")
@@ -170,23 +168,7 @@ def save(result: Mapping[str, Any], folder: Path) -> None:
     from .reports.federated import federated_document
 
     report = document_html.render(federated_document(result))
-    write_files(folder, {RESULT_FILE: json.dumps(result, allow_nan=False) + "\n", REPORT_FILE: report})
-
-
-def write_files(folder: Path, files: Mapping[str, str]) -> None:
-    """Write texts by file name; each is replaced when whole.
-
-    Raises:
-        RunError: they cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            staged = folder / f".{name}"
-            staged.write_text(text, encoding="utf-8")
-            staged.replace(folder / name)
-    except OSError as error:
-        raise RunError(f"the result could not be written to {folder}: {error.strerror or error}") from error
+    write_result_beside(result, folder, RESULT_FILE, report)
 
 
 def load(path: str | Path) -> dict[str, Any]:
@@ -338,7 +320,7 @@ def profile_fleet(
         "environment": describe_environment(),
     }
     report = document_html.render(fleet_document(result))
-    write_files(folder, {FLEET_FILE: json.dumps(result) + "\n", REPORT_FILE: report})
+    write_result_beside(result, folder, FLEET_FILE, report)
     return result
 
 
@@ -421,7 +403,7 @@ def _save_granularity(result: Mapping[str, Any], folder: Path) -> None:
     from .reports.granularity import granularity_document
 
     report = document_html.render(granularity_document(result))
-    write_files(folder, {GRANULARITY_FILE: json.dumps(result, allow_nan=False) + "\n", REPORT_FILE: report})
+    write_result_beside(result, folder, GRANULARITY_FILE, report)
 
 
 __all__ = [

@@ -7,13 +7,12 @@ result = edgeroof.fl_studies.study_compression(study, out="runs/codecs")
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import fl
-from .result_files import read_result
+from .result_files import read_result, write_result_beside
 
 if TYPE_CHECKING:
     from .workloads.federated.config import FederatedConfig
@@ -123,7 +122,7 @@ def _save(result: Mapping[str, Any], folder: Path) -> None:
     from .reports.studies import study_document
 
     report = document_html.render(study_document(result))
-    fl.write_files(folder, {STUDY_FILE: json.dumps(result, allow_nan=False) + "\n", fl.REPORT_FILE: report})
+    write_result_beside(result, folder, STUDY_FILE, report)
 
 
 def load(path: str | Path) -> dict[str, Any]:

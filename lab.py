@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import datetime
 import importlib
-import json
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import RunError, UsageError
-from .result_files import read_result
+from .errors import UsageError
+from .result_files import read_result, write_result
 
 if TYPE_CHECKING:
     from .kernels.ab import Instruments, Progress, Settings, Suite
     from .profiler.device import Device
 
 RESULT_FILE = "ab.json"
-REPORT_FILE = "report.html"
 #: A process's resident set hides smaller changes: freed memory is used again.
 RESIDENT_SET_RESOLUTION = 64 << 20
 OPERATOR_SUITES = ("softmax", "rms_norm", "gated_gelu", "cross_entropy")
@@ -177,26 +173,9 @@ def save(result: dict[str, Any], path: str | Path) -> Path:
     Raises:
         RunError: the place is taken by something else, or cannot be written.
     """
-    from .profiler.run import put_in_place
     from .reports import ab_html
 
-    folder = Path(path).absolute()
-    if folder.exists() and not (folder / RESULT_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"{folder} is not empty and not a folder of an A/B result; name another with --out")
-    staging: Path | None = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        (staging / RESULT_FILE).write_text(json.dumps(result, allow_nan=False) + "\n", encoding="utf-8")
-        ab_html.write(result, staging / REPORT_FILE)
-        staging.chmod(0o755)
-        put_in_place(staging, folder)
-    except OSError as error:
-        raise RunError(f"the result could not be written to {folder}: {error.strerror or error}") from error
-    finally:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
-    return folder
+    return write_result(result, path, RESULT_FILE, ab_html.render(result), what="a folder of an A/B result")
 
 
 def load(path: str | Path) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import itertools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import api
-from .errors import DeviceError, RunError, UsageError
+from .errors import DeviceError, UsageError
+from .result_files import write_result
 
 if TYPE_CHECKING:
     from .profiler.costs import Cost
@@ -307,20 +307,16 @@ def host_timer(dry: DryStep, device: Device) -> dict[str, float]:
 
 
 def save_comparison(result: Mapping[str, Any], folder: Path) -> None:
-    """Write ``comparison.json`` and ``report.html`` into a folder.
+    """Write ``comparison.json`` and ``report.html`` to a folder, which is put in place when whole.
 
     Raises:
-        RunError: they cannot be written.
+        RunError: the folder holds something else, or cannot be written.
     """
     from .reports import document_html
     from .reports.projection_table import comparison_document
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "comparison.json").write_text(json.dumps(result, allow_nan=False) + "\n", encoding="utf-8")
-        document_html.write(comparison_document(result), folder / "report.html")
-    except OSError as error:
-        raise RunError(f"the comparison could not be written to {folder}: {error.strerror or error}") from error
+    report = document_html.render(comparison_document(result))
+    write_result(result, folder, "comparison.json", report, what="a comparison of devices")
 
 
 def _device(device: str | Device, power_mode: str | None, gpu_mhz: float | None, emc_mhz: float | None) -> Device:

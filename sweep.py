@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from .errors import EdgeroofError, OutOfMemoryError, RunError, UsageError
+from .result_files import read_result, write_json, write_result_beside
 from .sweep_points import describe_point, knees, remaining_seconds
 
 PLAN_FILE = "plan.json"
 RESULT_FILE = "sweep.json"
-REPORT_FILE = "report.html"
 POINTS = "points"
 SCHEMA_VERSION = 1
 MODE_FILE = ".power-mode.json"
@@ -175,20 +175,13 @@ def load(path: str | Path) -> dict[str, Any]:
     Raises:
         RunError: there is none, it is damaged, or of another version.
     """
-    return _read(Path(path) / RESULT_FILE if Path(path).is_dir() else Path(path))
+    return _read(path, RESULT_FILE)
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        version = found["schema_version"] if found["kind"] == "sweep" else None
-    except OSError as error:
-        raise RunError(f"cannot read the sweep {file}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{file} is no sweep, or damaged: {error}") from error
-    if version != SCHEMA_VERSION:
-        raise RunError(f"{file} has schema version {version}, this edgeroof reads {SCHEMA_VERSION}: sweep again")
-    return dict(found)
+def _read(path: str | Path, name: str) -> dict[str, Any]:
+    return read_result(
+        path, name, kind="sweep", version=SCHEMA_VERSION, what="the sweep", none="no sweep", remedy="sweep again"
+    )
 
 
 def _name(config: Mapping[str, Any]) -> str:
@@ -199,7 +192,7 @@ def _prepare(plan: Mapping[str, Any], folder: Path) -> None:
     """Make the folder, or check that it is one to go on with; what an interrupted point left is removed."""
     known = folder / PLAN_FILE
     if known.is_file():
-        earlier = _read(known)
+        earlier = _read(folder, PLAN_FILE)
         other = [name for name in ("device", "base", "capture") if earlier.get(name) != plan[name]]
         if other:
             raise RunError(f"{folder} holds a sweep with another {', '.join(other)}; name another folder with --out")
@@ -209,15 +202,9 @@ def _prepare(plan: Mapping[str, Any], folder: Path) -> None:
         (folder / POINTS).mkdir(parents=True, exist_ok=True)
         for leftover in (folder / POINTS).glob(".*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        _write(known, plan)
+        write_json(known, plan)
     except OSError as error:
         raise RunError(f"the sweep cannot be kept in {folder}: {error.strerror or error}") from error
-
-
-def _write(file: Path, data: Mapping[str, Any]) -> None:
-    staged = file.with_name(f".{file.name}")
-    staged.write_text(json.dumps(data, allow_nan=False) + "\n", encoding="utf-8")
-    staged.replace(file)
 
 
 def _outcome(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -241,7 +228,7 @@ def _finished(folder: Path, name: str) -> bool:
 
 
 def _record(folder: Path, name: str, record: Mapping[str, Any]) -> None:
-    _write(folder / POINTS / f"{name}.json", record)
+    write_json(folder / POINTS / f"{name}.json", record)
 
 
 def _attempt(run_point: Callable[[], None]) -> dict[str, Any]:
@@ -313,11 +300,7 @@ def _save(result: dict[str, Any], folder: Path) -> None:
     from .reports import document_html
     from .reports.sweep import sweep_document
 
-    try:
-        _write(folder / RESULT_FILE, result)
-    except OSError as error:
-        raise RunError(f"the result could not be written to {folder}: {error.strerror or error}") from error
-    document_html.write(sweep_document(result), folder / REPORT_FILE)
+    write_result_beside(result, folder, RESULT_FILE, document_html.render(sweep_document(result)))
 
 
 __all__ = ["AXES", "collect", "load", "make_plan", "run"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,8 +109,9 @@ def _breakdown(plan: Plan, folder: Path) -> Part:
     timers = folder / HOST_TIMER_FILE
 
     def run(inner: Inner) -> None:
-        from .. import fl, project
+        from .. import project
         from ..profiler.run import save
+        from ..result_files import write_json
 
         lengths = {"source_length": plan.source_length, "target_length": plan.target_length}
         inner("dry run", 0, 2)
@@ -120,7 +120,7 @@ def _breakdown(plan: Plan, folder: Path) -> Part:
             inner(device.name, 1, 2)
             save(project.on_device(dry, device, every_mode=True, command=_COMMAND), places[device.name])
             said[device.name] = project.host_timer(dry, device)
-        fl.write_files(timers.parent, {timers.name: json.dumps(said) + "\n"})
+        write_json(timers, said)
 
     def done() -> bool:
         return timers.is_file() and _are_runs(list(places.values()))

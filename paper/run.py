@@ -5,14 +5,13 @@ result = edgeroof.paper.run.run(edgeroof.paper.plan.QUICK, "runs/paper-quick")
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import fl
 from ..errors import UsageError
 from ..reports.document import Document
+from ..result_files import write_json
 from .collect import collect
 from .experiments import build_parts
 from .parts import Progress, run_parts
@@ -54,7 +53,7 @@ def run(
     needed = _with_needs(only)
     run_parts([part for part in build_parts(plan, folder) if part.topic in needed], folder, on_progress)
     data = collect(plan, folder, command)
-    fl.write_files(folder, {RESULT_FILE: json.dumps(data, allow_nan=False) + "\n"})
+    write_json(folder / RESULT_FILE, data)
     return data, write_documents(data, Path(documents) if documents else folder)
 
 

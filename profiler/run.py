@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from ..errors import RunError
+from ..result_files import REPORT_FILE, staged_folder
 from .run_tables import TABLES, read_tables, write_tables
 from .summary_types import read_versioned
 from .traces.annotate import annotate_trace
@@ -25,7 +24,6 @@ from .views import view
 
 SUMMARY_FILE = "run.json"
 TRACE_FILE = "trace.json.gz"
-REPORT_FILE = "report.html"
 
 
 @dataclass
@@ -77,29 +75,9 @@ def save(
     Raises:
         RunError: the place is taken or cannot be written, for instance because the disk is full.
     """
-    path = Path(os.path.realpath(path))  # a link stays a link to the new run
-    _check_place(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    except OSError as error:
-        raise RunError(f"cannot write a run folder in {path.parent}: {error.strerror or error}") from error
-    try:
+    with staged_folder(path, SUMMARY_FILE, what="a run folder") as (staging, place):
         _fill(run, staging, trace, write_report)
-        staging.chmod(0o755)
-        put_in_place(staging, path)
-    except OSError as error:
-        raise RunError(f"the run could not be written to {path}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return Run(run.summary, run.kernels, run.ops, run.phases, path)
-
-
-def _check_place(path: Path) -> None:
-    if path.is_dir() and any(path.iterdir()) and not (path / SUMMARY_FILE).is_file():
-        raise RunError(f"{path} is not empty and not a run folder; name another folder with --out")
-    if path.exists() and not path.is_dir():
-        raise RunError(f"{path} is a file; name a folder with --out")
+    return Run(run.summary, run.kernels, run.ops, run.phases, place)
 
 
 def _fill(run: Run, folder: Path, trace: Path | None, write_report: Callable[[Run, Path], None] | None) -> None:
@@ -126,16 +104,6 @@ def _keep_trace(run: Run, source: Path, target: Path) -> None:
         return
     with source.open("rb") as original, gzip.open(target, "wb", compresslevel=5) as packed:
         shutil.copyfileobj(original, packed)
-
-
-def put_in_place(staging: Path, path: Path) -> None:
-    """Swap the finished folder in; an older one steps aside first, so that one of the two is always whole."""
-    retired = path.with_name(f".{path.name}-retired")
-    shutil.rmtree(retired, ignore_errors=True)
-    if path.exists():
-        path.rename(retired)
-    staging.rename(path)
-    shutil.rmtree(retired, ignore_errors=True)
 
 
 def load(path: str | Path) -> Run:
