@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from ..ops import OpRecord, TensorMeta
-from .shapes import UNRECORDED, infer_outputs, is_broadcasting, is_possible, tensor_inputs
+from .shape_rules import UNRECORDED
+from .shapes import infer_outputs, is_broadcasting, is_possible, tensor_inputs
 from .trace import Signature
 
 DTYPES = {
