@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shlex
 import sys
 from collections.abc import Iterator
@@ -62,6 +63,8 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON, nothing else")] = False,
 ) -> None:
     """Compare runs: what differs, by how much and how surely, and which phases and kernels explain it."""
+    if fail_if_slower is not None and not math.isfinite(fail_if_slower):
+        raise UsageError(f"--fail-if-slower takes a percentage, such as 5, not {fail_if_slower}")
     result = comparing.compare_paths(_sides(runs or [], a or [], b or []), mixed=mixed, command=_command())
     with result_folder(out, "compare") as folder:
         saved = comparing.save(result, folder)

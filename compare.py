@@ -49,6 +49,10 @@ def compare_paths(sides: Sequence[Sequence[str | Path]], *, mixed: bool = False,
     from .profiler.comparison.side import group_repeated
     from .profiler.run import load
 
+    for side in sides:
+        places = [Path(path).resolve() for path in side]
+        if len(set(places)) < len(places):
+            raise UsageError("the same run twice on one side is no repetition: name each run folder once")
     loaded = [[load(path) for path in side] for side in sides]
     if all(len(side) == 1 for side in loaded):
         loaded = group_repeated([side[0] for side in loaded])

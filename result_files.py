@@ -43,7 +43,7 @@ def read_result(
         found = result["schema_version"] if result["kind"] == kind else None
     except OSError as error:
         raise RunError(f"cannot read {what} {file}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(f"{file} is {none}, or damaged: {error}") from error
     if found != version:
         raise RunError(f"{file} has schema version {found}, this edgeroof reads {version}: {remedy}")

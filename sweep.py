@@ -29,6 +29,8 @@ RESULT_FILE = "sweep.json"
 POINTS = "points"
 SCHEMA_VERSION = 1
 MODE_FILE = ".power-mode.json"
+#: What can become of a point that was tried.
+STATES = ("finished", "out of memory", "failed")
 #: What can be swept over; a power mode on devices that are projected, and on a Jetson by root.
 AXES = ("model", "batch_size", "source_length", "precision", "optimizer", "attention", "power_mode")
 
@@ -242,14 +244,28 @@ def _outcome(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Any] | 
     from .profiler.summary_types import read_summary
 
     file = folder / POINTS / f"{name}.json"
-    try:
-        record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"status": "pending"}
-    except ValueError as error:
-        raise RunError(f"{file} is damaged: {error}; remove it to run this point again") from error
+    record = _read_record(file) if file.is_file() else {"status": "pending"}
     run_file = folder / POINTS / name / "run.json"
     if not run_file.is_file():
         return record if record["status"] != "finished" else {"status": "pending"}, None
-    return record | {"status": "finished"}, read_summary(run_file.read_bytes())
+    try:
+        summary = read_summary(run_file.read_bytes())
+    except (OSError, RunError) as error:
+        raise RunError(f"{run_file}: {error}; remove {run_file.parent} to run this point again") from error
+    if not summary.get("metrics"):
+        raise RunError(f"{run_file} has no times of steps; remove {run_file.parent} to run this point again")
+    return record | {"status": "finished"}, summary
+
+
+def _read_record(file: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        sound = record["status"] in STATES and math.isfinite(record.get("seconds", 0.0))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        sound = False
+    if not sound:
+        raise RunError(f"{file} is damaged; remove it, and this point is looked at again")
+    return dict(record)
 
 
 def _finished(folder: Path, name: str) -> bool:

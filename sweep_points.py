@@ -46,6 +46,7 @@ def _numbers(summary: Mapping[str, Any]) -> dict[str, Any]:
         "step_ms": {"value": step["median"], "low": interval["low"], "high": interval["high"]},
         "mfu": (metrics.get("mfu") or {}).get("value"),
         "tokens_per_s": tokens_per_s,
+        "padded_tokens_per_s": metrics["tokens_per_s"]["padded"],
         "tokens_per_s_per_w": _per_watt(metrics, projection, tokens_per_s * step["median"] * 1e-3),
         "peak_memory_bytes": (metrics.get("peak_memory") or {}).get("bytes"),
         "fits": fit["fits"] if fit else None,
@@ -105,6 +106,8 @@ def series(
 def knees(axes: Mapping[str, Sequence[Any]], points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Of every series, the least value of the x axis that reaches :data:`KNEE_SHARE` of the best tokens per second.
 
+    Tokens are counted with padding here: how many of a batch are none depends on the few dialogues drawn for it, which
+    says nothing of the device and would bend the curve.
     ``rising`` says that this is the largest value that has run and fits: throughput may well grow beyond it.
     """
     axis = x_axis(axes)
@@ -113,15 +116,15 @@ def knees(axes: Mapping[str, Sequence[Any]], points: Sequence[Mapping[str, Any]]
         usable = [point for point in line if fits(point)]
         if len(usable) < 2:
             continue
-        best = max(point["tokens_per_s"] for point in usable)
-        knee = next(point for point in usable if point["tokens_per_s"] >= KNEE_SHARE * best)
+        best = max(point["padded_tokens_per_s"] for point in usable)
+        knee = next(point for point in usable if point["padded_tokens_per_s"] >= KNEE_SHARE * best)
         found.append(
             {
                 "series": name,
                 "axis": axis,
                 "at": knee["config"][axis],
-                "tokens_per_s": knee["tokens_per_s"],
-                "best_tokens_per_s": best,
+                "padded_tokens_per_s": knee["padded_tokens_per_s"],
+                "best_padded_tokens_per_s": best,
                 "rising": knee is usable[-1],
             }
         )

@@ -32,6 +32,8 @@ MEMORY_KINDS = ("hbm", "gddr", "lpddr")
 REQUIRED = ("sm_count", "l2_mib", "memory_gib", "bandwidth_gbs")
 #: What is taken for the shortest kernel where a file is silent; on known GPUs it takes 1.3 to 2.
 LAUNCH_FLOOR_US = 2.0
+#: No figure of a device lies beyond these, in the units of device files.
+_SMALLEST, _LARGEST = 1e-6, 1e9
 #: How a figure was obtained; all but "stated" must say ``how``.
 ORIGINS = ("stated", "derived", "measured", "assumed")
 #: Said of a bare number.
@@ -138,7 +140,7 @@ def read_device_file(path: Path) -> DeviceFile:
         raise DeviceError(f"cannot read device file {path}: {reason}") from error
     except RecursionError as error:
         raise DeviceError(f"device file {path} is nested too deeply") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also of numbers with more digits than Python reads
         raise DeviceError(f"device file {path} is not valid TOML: {error}") from error
     root = _Table(document, path)
     file = _parse(root, path)
@@ -347,8 +349,10 @@ class _Table:
         value = self._get(key, (int, float), "a number")
         if isinstance(value, bool):
             self._refuse(key, "must be a number")
-        if not (value > 0 if minimum is None else value >= minimum) or value == float("inf"):
+        if not (value > 0 if minimum is None else value >= minimum):
             self._refuse(key, f"is {value}, must be {'above 0' if minimum is None else f'at least {minimum}'}")
+        if value > _LARGEST or 0 < value < _SMALLEST:
+            self._refuse(key, "cannot be true: look at its unit")
         return value
 
     def pair(self, key: str) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from .text import UNKNOWN, binary_bytes, count, duration, known, number, percent
 
 _KNEE = (
     f"The knee is the least value that reaches {percent(KNEE_SHARE)} of the best tokens/s of its line, among points "
-    "that fit into memory."
+    "that fit into memory. It counts tokens with padding: without it, a batch's few dialogues would bend the curve."
 )
 _ENERGY = "Projected: the range between what the board is assumed to draw at rest and the budget of its power mode."
 
@@ -62,9 +62,10 @@ def _headlines(result: Mapping[str, Any]) -> list[str]:
     lines = [_knee_line(knee) for knee in result["knees"]]
     usable = [point for point in result["points"] if fits(point)]
     if usable:
-        best = max(usable, key=lambda point: point["tokens_per_s"])
+        best = max(usable, key=lambda point: point["padded_tokens_per_s"])
         which = in_words(best["config"], result["axes"])
-        lines.append(f"The most tokens/s, {number(best['tokens_per_s'])}, are those of {which}.")
+        rates = f"{number(best['padded_tokens_per_s'])} with padding, {number(best['tokens_per_s'])} without"
+        lines.append(f"The most tokens/s, {rates}, are those of {which}.")
     states: dict[str, int] = {}
     for point in result["points"]:
         states[point["status"]] = states.get(point["status"], 0) + 1
@@ -74,7 +75,7 @@ def _headlines(result: Mapping[str, Any]) -> list[str]:
 
 def _knee_line(knee: Mapping[str, Any]) -> str:
     axis, name = _called(knee["axis"]), "" if knee["series"] == "all" else f"{knee['series']}: "
-    reached = percent(knee["tokens_per_s"] / knee["best_tokens_per_s"])
+    reached = percent(knee["padded_tokens_per_s"] / knee["best_padded_tokens_per_s"])
     if knee["rising"]:
         return f"{name}no knee: tokens/s still rise at {axis} {knee['at']}, the largest that has run and fits."
     return f"{name}the knee is at {axis} {knee['at']}: {reached} of the best tokens/s, and more gains little."
@@ -85,6 +86,7 @@ def _curves(result: Mapping[str, Any]) -> Section:
     figures: list[tuple[str, str, Callable[[Mapping[str, Any]], Point | None]]] = [
         ("Step time", "ms", lambda point: _ranged(point["step_ms"])),
         ("Model FLOP utilisation", "MFU, %", lambda point: _plain(point["mfu"], 100)),
+        ("Tokens with padding", "tokens/s", lambda point: _plain(point["padded_tokens_per_s"])),
         ("Tokens that are no padding", "tokens/s", lambda point: _plain(point["tokens_per_s"])),
         ("Energy efficiency", "tokens/s/W", lambda point: _ranged(point["tokens_per_s_per_w"])),
         ("Peak memory", "GiB", lambda point: _plain(point["peak_memory_bytes"], 2.0**-30)),

@@ -209,6 +209,8 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert cli.run_command(["compare", "--a", "one", "--b", "two", "--out", "kept"]) == 0
     assert (tmp_path / "kept" / "report.html").is_file()
     assert cli.run_command(["compare", "one"]) == 2
+    assert cli.run_command(["compare", "one", "two", "--fail-if-slower", "nan"]) == 2
+    assert cli.run_command(["compare", "--a", "one", "./one", "--b", "two"]) == 2
     assert cli.run_command(["compare", "one", "--a", "two"]) == 2
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -186,6 +187,39 @@ def test_every_number_of_a_point_is_shown_in_eighty_columns(projected: tuple) ->
         assert "finished" in row
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"status": 3}', '{"status": "failed", "seconds": NaN}', '{"status": "failed", "seconds": "x"}',
+     '{"status": "failed", "seconds": ' + "9" * 400 + "}", "[" * 100_000],
+)  # fmt: skip
+def test_damaged_records_are_told_by_name(text: str, tmp_path: Path) -> None:
+    plan = sweep.make_plan({"batch_size": [1]}, SHORT, device="cpu")
+    (tmp_path / "points").mkdir()
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    (tmp_path / "points" / "batch_size-1.json").write_text(text)
+    with pytest.raises(RunError, match=r"batch_size-1\.json is damaged; remove it"):
+        sweep.run(plan, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"kind": "sweep", "schema_version": 9}', "[" * 100_000])
+def test_damaged_plans_are_told_by_name(text: str, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(RunError, match=r"plan\.json"):
+        sweep.run(sweep.make_plan({"batch_size": [1]}, SHORT, device="cpu"), tmp_path)
+
+
+def test_a_damaged_run_of_a_point_is_told_by_name(projected: tuple, tmp_path: Path) -> None:
+    _, folder = projected
+    copied = tmp_path / "s"
+    shutil.copytree(folder, copied)
+    file = next(copied.glob("points/*/run.json"))
+    plan = sweep.make_plan(projected[0]["axes"], SHORT, device="orin")
+    for broken in ("{}", json.dumps(json.loads(file.read_text()) | {"metrics": None})):
+        file.write_text(broken)
+        with pytest.raises(RunError, match=f"remove {file.parent} to run this point again"):
+            sweep.run(plan, copied)
+
+
 def test_power_modes_need_a_board_and_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nvpmodel, "this_board", lambda: make_board(tmp_path, is_root=False))
     with pytest.raises(UsageError, match="needs root"):
@@ -232,7 +266,7 @@ def test_senseless_plans_are_refused(axes: dict, base: dict, device: str, messag
 
 def line(*speeds: float) -> list[dict]:
     return [
-        {"config": {"batch_size": 2**place}, "status": "finished", "fits": True, "tokens_per_s": speed}
+        {"config": {"batch_size": 2**place}, "status": "finished", "fits": True, "padded_tokens_per_s": speed}
         for place, speed in enumerate(speeds)
     ]
 
@@ -249,7 +283,7 @@ def test_points_that_do_not_fit_are_no_knee() -> None:
     points = line(1, 2, 4)
     points[2]["fits"] = False
     (knee,) = knees({"batch_size": [1, 2, 4]}, points)
-    assert knee["best_tokens_per_s"] == 2
+    assert knee["best_padded_tokens_per_s"] == 2
 
 
 @given(st.lists(st.integers(1, 64), min_size=1, max_size=6), st.lists(st.integers(1, 64), max_size=6))

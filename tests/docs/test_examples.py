@@ -101,7 +101,7 @@ def _briefly(compare: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, 
     """The lab with as few pairs as it takes: what it says of speed is not looked at."""
     from edgeroof.kernels.ab import Settings
 
-    settings = Settings(pairs=5, seconds=0.0, most_seconds=0.5, warmup=1)
+    settings = Settings(pairs=6, seconds=0.0, most_seconds=30.0, precision=10.0, warmup=1)
     return lambda suite, **options: compare(suite, settings=settings, energy=False, **options)
 
 

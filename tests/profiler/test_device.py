@@ -314,6 +314,15 @@ def test_shipped_files_name_a_source_for_every_figure() -> None:
         assert not unnamed, (name, unnamed)
 
 
+@pytest.mark.parametrize("value", ["1e300", "1e-320", "9" * 400, "9" * 6000, "inf", "nan", "-1"])
+@pytest.mark.parametrize("key", ["l2_mib = 72", "memory_gib = 24", "gpu_mhz = 2520", "fp32 = 82.6"])
+def test_figures_that_cannot_be_true_are_refused(key: str, value: str, tmp_path: Path) -> None:
+    own = tmp_path / "mine.toml"
+    own.write_text(SHORT.replace(key, f"{key.partition(' ')[0]} = {value}"))
+    with pytest.raises(DeviceError, match=r"mine\.toml"):
+        load_device(str(own))
+
+
 @given(st.text(max_size=200))
 def test_any_text_is_a_device_or_a_device_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     own = tmp_path_factory.getbasetemp() / "any.toml"
