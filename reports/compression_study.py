@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from .document import Document, Facts, Heatmap, Line, Lines, Paragraph, Point, Section, Table
+from .document import Block, Document, Facts, Heatmap, Line, Lines, Paragraph, Point, Section, Table
 from .intervals import confidence_note, factor, spread, verdict
-from .text import UNKNOWN, binary_bytes, count, duration, number, percent, si
+from .text import binary_bytes, count, duration, number, percent, si
 
+#: A share of the loss that nobody would choose a codec for.
+NEGLIGIBLE = 0.01
 #: Granularities between which cells change colour, as powers of ten.
 _COLDEST, _HOTTEST = -2.0, 2.0
 
@@ -47,6 +49,10 @@ def _headlines(result: Mapping[str, Any]) -> list[str]:
     failed = [c["codec"] for c in others if c not in reached]
     if failed:
         lines.append(f"{', '.join(failed)} did not reach it on most seeds.")
+    same = [c["codec"] for c in others if _is_same(c["loss_ratio"])]
+    told = [f"{c['codec']} {factor(c['loss_ratio'])}" for c in others if c["codec"] not in same]
+    learned = [*([f"the same within 1 % with {', '.join(same)}"] if same else []), *told]
+    lines.append(f"The last loss, relative to {baseline['codec']}: {'; '.join(learned)}.")
     slowest = min(range(len(result["links"])), key=lambda place: result["links"][place]["up_mbps"])
     name, parts = result["links"][slowest]["name"], []
     for codec in others:
@@ -58,6 +64,11 @@ def _headlines(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _is_same(ratio: Mapping[str, Any]) -> bool:
+    """Whether a loss differs by too little to matter, however surely it does."""
+    return all(ratio[end] is not None and abs(ratio[end] - 1) < NEGLIGIBLE for end in ("low", "high"))
+
+
 def _learning(result: Mapping[str, Any]) -> Section:
     lines = tuple(
         Line(
@@ -66,21 +77,25 @@ def _learning(result: Mapping[str, Any]) -> Section:
         )
         for codec in result["codecs"]
     )
-    rows = tuple(
+    codecs = result["codecs"]
+    updates = tuple(
         (
             codec["codec"],
             binary_bytes(codec["up_bytes"]),
             duration(codec["codec_s"] * 1e6),
-            spread(codec["intervals"]["loss"]),
-            spread(codec["intervals"]["rouge_l"], percent),
             spread(codec["intervals"]["rounds_to_target"], count),
+        )
+        for codec in codecs
+    )
+    losses = tuple((c["codec"], spread(c["intervals"]["loss"]), factor(c["loss_ratio"])) for c in codecs)
+    others = tuple(
+        (
+            codec["codec"],
+            spread(codec["intervals"]["rouge_l"], percent),
             spread(codec["intervals"]["bytes_to_target"], binary_bytes),
         )
-        for codec in result["codecs"]
+        for codec in codecs
     )
-    heads = (
-        "codec", "#an update", "#T_codec", "#last loss", "#ROUGE-L", "#rounds to target", "#bytes to target",
-    )  # fmt: skip
     return Section(
         "Learning",
         (
@@ -92,11 +107,18 @@ def _learning(result: Mapping[str, Any]) -> Section:
                 x_log=True,
                 mark="measured here",
             ),
+            Table("Held-out loss after the last round", ("codec", "#loss", "#to the first"), losses, "measured here"),
             Table(
-                "What codecs cost and what is learned; bytes to the target count both directions",
-                heads,
-                rows,
-                mark="measured here",
+                "An update, and rounds until the target loss",
+                ("codec", "#size", "#T_codec", "#rounds"),
+                updates,
+                "measured here",
+            ),
+            Table(
+                "ROUGE-L after the last round, and bytes until the target loss, both directions",
+                ("codec", "#ROUGE-L", "#bytes"),
+                others,
+                "measured here",
             ),
             Paragraph(confidence_note(result["codecs"][0]["intervals"]["loss"]), "quiet"),
             *_limits(result),
@@ -144,31 +166,22 @@ def _shade(granularity: float) -> float | None:
 def _links(result: Mapping[str, Any]) -> list[Section]:
     sections = []
     for place, link in enumerate(result["links"]):
-        rows = []
-        for codec in result["codecs"]:
-            entry = codec["links"][place]
-            metered = link["radio_w"] is not None
-            rows.append(
-                (
-                    codec["codec"],
-                    spread(entry["time_to_target_s_interval"], _seconds),
-                    factor(entry["time_to_target_s_ratio"]),
-                    spread(entry["energy_to_target_j_interval"], _joules) if metered else UNKNOWN,
-                    factor(entry["energy_to_target_j_ratio"]) if metered else UNKNOWN,
-                )
-            )
-        heads = ("codec", "#time to target", "#to the first", "#energy to target", "#to the first ")
-        blocks = (
-            Table(
-                f"To the target loss over {link['name']}: transfers and radio by model",
-                heads,
-                tuple(rows),
-                mark="measured here, transfers by model",
-            ),
-            Paragraph(_energy_note(result, link), "quiet"),
-        )
+        times = _cost_table(result, place, "time_to_target_s", "time", _seconds)
+        note = Paragraph(_energy_note(result, link), "quiet")
+        blocks: tuple[Block, ...] = (times, note)
+        if link["radio_w"] is not None:
+            blocks = (times, _cost_table(result, place, "energy_to_target_j", "energy", _joules), note)
         sections.append(Section(f"Over {link['name']}", blocks, lead=link["title"]))
     return sections
+
+
+def _cost_table(result: Mapping[str, Any], place: int, key: str, what: str, show: Callable[[float], str]) -> Table:
+    """Time or energy until the target over one link."""
+    entries = [(codec["codec"], codec["links"][place]) for codec in result["codecs"]]
+    rows = tuple((name, spread(e[f"{key}_interval"], show), factor(e[f"{key}_ratio"])) for name, e in entries)
+    by = "transfers" if what == "time" else "transfers and radio"
+    caption = f"{what.capitalize()} until the target loss over {result['links'][place]['name']}: {by} by model"
+    return Table(caption, ("codec", f"#{what}", "#to the first"), rows, "measured here, transfers by model")
 
 
 def _energy_note(result: Mapping[str, Any], link: Mapping[str, Any]) -> str:

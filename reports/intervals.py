@@ -33,10 +33,10 @@ def spread(entry: Mapping[str, Any], show: Callable[[float], str] = number) -> s
 
 
 def factor(entry: Mapping[str, Any]) -> str:
-    """A ratio and its interval: ``0.8× (0.7 to 0.9)``."""
+    """A ratio and its interval: ``0.8× (0.7 to 0.9)``; up to ``never`` where some seeds did not get there."""
     if entry["middle"] is None:
         return "never got there"
-    low, high = (UNKNOWN if entry[end] is None else number(entry[end]) for end in ("low", "high"))
+    low, high = ("never" if entry[end] is None else number(entry[end]) for end in ("low", "high"))
     return f"{number(entry['middle'])}×" if entry["count"] == 1 else f"{number(entry['middle'])}× ({low} to {high})"
 
 

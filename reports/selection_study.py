@@ -137,8 +137,9 @@ def _mishaps(result: Mapping[str, Any]) -> Section:
         )
         for entry in result["strategies"]
     )
-    heads = ("strategy", "#asked", "#unanswered", "#clients used", "#empty batteries", "#seeds ended early")
-    return Section("What went wrong", (Table("Medians over seeds; simulated", heads, rows),))
+    heads = ("strategy", "#asked", "#unanswered", "#clients used", "#empty", "#ended early")
+    caption = "Medians over seeds, and seeds that ended early; empty are batteries; simulated"
+    return Section("What went wrong", (Table(caption, heads, rows),))
 
 
 def _fleet(result: Mapping[str, Any]) -> Section:
@@ -147,7 +148,7 @@ def _fleet(result: Mapping[str, Any]) -> Section:
             str(client["client"]),
             client["device"],
             client["link"],
-            f"{duration(client['step_ms'] * 1e3)}, {client['step_kind']}",
+            duration(client["step_ms"] * 1e3),
             f"{number(client['power_w'])} W",
             _seconds(client["round_s"]),
             _joules(client["energy_j"]),
@@ -156,11 +157,12 @@ def _fleet(result: Mapping[str, Any]) -> Section:
         for client in result["fleet"]
     )
     heads = ("client", "device", "link", "#step", "#power", "#round", "#energy", "#charge")
+    kinds = " or ".join(sorted({client["step_kind"] for client in result["fleet"]}))
     return Section(
         "The fleet",
         (
             Facts(tuple(_assumptions(result))),
-            Table("Clients as expected on the first seed; all of it is simulated", heads, rows),
+            Table(f"Clients as expected on the first seed, steps {kinds}; all of it is simulated", heads, rows),
         ),
         lead="simulated: no such device was measured here",
     )

@@ -40,6 +40,7 @@ class Federation:
         folder: where checkpoints go; ``None`` keeps none.
         state: after the last finished round.
         look: what the server knows before a round; by default what earlier rounds tell.
+        patience: rounds in a row with too few usable answers that end the federation; ``None`` for any number.
     """
 
     trainer: ClientTrainer
@@ -47,10 +48,16 @@ class Federation:
     folder: Path | None
     state: Checkpoint
     look: Observe | None = None
+    patience: int | None = MOST_FAILED_ROUNDS
 
     @classmethod
     def start(
-        cls, trainer: ClientTrainer, engine: Engine, folder: Path | None = None, look: Observe | None = None
+        cls,
+        trainer: ClientTrainer,
+        engine: Engine,
+        folder: Path | None = None,
+        look: Observe | None = None,
+        patience: int | None = MOST_FAILED_ROUNDS,
     ) -> Federation:
         """Start a federation, or go on with the one whose checkpoints are in ``folder``.
 
@@ -60,10 +67,11 @@ class Federation:
         found = checkpoint.latest(folder, trainer.config) if folder else None
         if found:
             engine.remember(found.memory)
-            return cls(trainer, engine, folder, found, look)
+            return cls(trainer, engine, folder, found, look, patience)
         weights = trainer.weights()
         before = {"round": 0, **_quality(evaluate(trainer))}
-        federation = cls(trainer, engine, folder, Checkpoint(0, weights, {}, Message({}), [before]), look)
+        state = Checkpoint(0, weights, {}, Message({}), [before])
+        federation = cls(trainer, engine, folder, state, look, patience)
         federation._keep()
         return federation
 
@@ -90,7 +98,7 @@ class Federation:
             on_progress(f"round {number}", done, steps)
             record = self._round(number, on_answer)
             failed = 0 if record["aggregated"] else failed + 1
-            if failed >= MOST_FAILED_ROUNDS:
+            if self.patience is not None and failed >= self.patience:
                 reasons = "; ".join(f"client {left['client']} {left['reason']}" for left in record["left_out"])
                 raise FederatedError(f"{failed} rounds in a row had too few usable updates: {reasons}")
         return self.state.history

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -118,22 +119,22 @@ class TokensPerJoule:
     source: str = "this project, with the efficiency in tokens/s/W of H. Woisetschläger et al., arXiv 2310.03150"
     differs: str = (
         "Oort's exploration; its penalty of slow clients gives way to tokens per joule over the fleet's median, to the "
-        "power of alpha, and clients expected to miss the deadline or to run out of charge come last"
+        "power of alpha, and clients expected to miss the deadline or to run out of charge are not asked, not even to "
+        "explore them, while there are enough others"
     )
 
     name = "tokens-per-joule"
 
     def choose(self, view: View, count: int) -> list[int]:
         """Explore and exploit by the product, among clients that will answer where they are enough."""
-        useful = usefulness(view)
-        likely = {c.client for c in _likely_to_answer(view, count)}
+        useful, likely = usefulness(view), _likely_to_answer(view, count)
         usual = median([_efficiency(c) for c in view.askable] or [1.0])
 
         def efficiency(client: ClientView) -> float:
-            return (_efficiency(client) / usual) ** self.alpha if client.client in likely else 0.0
+            return float((_efficiency(client) / usual) ** self.alpha)
 
-        scores = {c.client: useful[c.client] * efficiency(c) for c in view.askable}
-        return explore_and_exploit(view, count, scores, efficiency)
+        scores = {c.client: useful[c.client] * efficiency(c) for c in likely}
+        return explore_and_exploit(dataclasses.replace(view, clients=tuple(likely)), count, scores, efficiency)
 
 
 STRATEGIES: dict[str, Strategy] = {

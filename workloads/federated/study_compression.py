@@ -282,6 +282,7 @@ def _compare_with(codec: Record, baseline: Record) -> None:
         name: known_interval(codec[name]).to_json()
         for name in ("loss", "rouge_l", "rounds_to_target", "bytes_to_target")
     }
+    codec["loss_ratio"] = paired(codec["loss"], baseline["loss"]).to_json()
     for own, other in zip(codec["links"], baseline["links"]):
         for name in ("time_to_target_s", "energy_to_target_j"):
             own[f"{name}_interval"] = known_interval(own[name]).to_json()

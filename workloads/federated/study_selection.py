@@ -155,7 +155,8 @@ def _run(study: SelectionStudy, name: str, seed: int, profiles: Sequence[Profile
         budget_j=budget_j,
         seed=config.seed,
     )
-    federation, ended = Federation.start(trainer, simulation, look=simulation.look), ""
+    # Rounds that bad luck spoils are a cost of the strategy, no reason to give up.
+    federation, ended = Federation.start(trainer, simulation, look=simulation.look, patience=None), ""
     try:
         federation.run()
     except FederatedError as error:

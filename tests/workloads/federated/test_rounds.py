@@ -90,6 +90,13 @@ def test_too_few_answers_change_nothing_and_end_in_an_error() -> None:
     assert federated.state.round_number == 3
 
 
+def test_a_patient_federation_goes_on() -> None:
+    trainer, engine = federation(rounds=5)
+    spoiled = Saboteur(engine, lambda index, answer: ClientFailure(answer.client, "vanished"))
+    history = Federation.start(trainer, spoiled, patience=None).run()
+    assert [record.get("aggregated") for record in history] == [None, *[False] * 5]
+
+
 KILLED = """
 import os, sys
 from pathlib import Path

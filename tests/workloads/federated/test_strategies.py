@@ -106,6 +106,17 @@ def test_ours_leaves_out_who_would_miss_the_deadline() -> None:
     assert share("tokens-per-joule", view, 0) == 0
 
 
+def test_ours_does_not_explore_who_would_miss_the_deadline() -> None:
+    """Else the last client that nobody knows takes a place in every round, and never answers."""
+    view = fleet(round_s=[99.0, *[1.0] * 5], examples=[None, *[10] * 5], loss=[None, *[2.0] * 5])
+    view = dataclasses.replace(view, deadline_s=20.0)
+    assert not any(
+        0 in selection("tokens-per-joule").choose(dataclasses.replace(view, seed=seed), 3) for seed in range(50)
+    )
+    alone = dataclasses.replace(view, clients=view.clients[:2])
+    assert selection("tokens-per-joule").choose(alone, 2) == [0, 1]
+
+
 def test_records_become_a_view() -> None:
     used = {"client": 1, "examples": 7, "tokens": 70, "loss": 3.0, "compute_s": 1.0, "codec_s": 0.5}
     view = observe([{"round": 0}, {"round": 1, "used": [used]}], 3, 9, 4)
