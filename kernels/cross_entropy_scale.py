@@ -13,13 +13,15 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from ..errors import UsageError
 from ..profiler.costs import Cost, register
 from ..profiler.costs.cost import tensor, touched_bytes
 from ..profiler.ops import OpRecord
 from .cross_entropy_rows import takes_triton
-from .operator import define
+from .operator import define, refuse_second_derivative
 from .support import launch_options, on_device
+
+#: Names of what has no second derivative, and of what has one.
+SECOND_DERIVATIVE = ("cross-entropy", "torch.nn.functional.cross_entropy")
 
 #: Elements that one program scales.
 BLOCK = 8192
@@ -36,24 +38,11 @@ def scale_kept(gradient: Tensor, factors: Tensor, *, owned: bool) -> Tensor:
     Raises:
         UsageError: the backward pass is to be differentiated itself.
     """
-    refuse_second_derivative()
+    refuse_second_derivative(*SECOND_DERIVATIVE)
     if not owned or _is_traced(gradient) or _graph_is_kept():
         return cross_entropy_backward_op(gradient, factors)
     cross_entropy_backward_in_place_op(gradient, factors)
     return gradient
-
-
-def refuse_second_derivative() -> None:
-    """Refuse to run inside a backward pass with ``create_graph=True``.
-
-    Raises:
-        UsageError: this is one.
-    """
-    if torch.is_grad_enabled():
-        raise UsageError(
-            "the fused cross-entropies have no second derivative; use torch.nn.functional.cross_entropy with "
-            "create_graph=True"
-        )
 
 
 def _is_traced(gradient: Tensor) -> bool:

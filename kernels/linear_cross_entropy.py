@@ -23,8 +23,8 @@ from ..profiler.ops import OpRecord
 from . import cross_entropy_scale
 from .cross_entropy import late_size, reduce_losses, row_weight, split_weight
 from .cross_entropy_rows import Terms, check_labels, check_terms, loss_dtype, row_losses
-from .cross_entropy_scale import refuse_second_derivative, scale_kept
-from .operator import define, differentiate
+from .cross_entropy_scale import SECOND_DERIVATIVE, scale_kept
+from .operator import define, differentiate, refuse_second_derivative
 
 #: Fewest rows of a chunk: fewer would leave matrix units idle.
 FEWEST_ROWS = 256
@@ -265,7 +265,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
 def _backward(ctx: Any, grad_loss: Tensor | None, *of_kept: None) -> tuple[Tensor | None, ...]:
     if grad_loss is None:
         return (None,) * 11
-    refuse_second_derivative()
+    refuse_second_derivative(*SECOND_DERIVATIVE)
     if ctx.reduction == "none":
         gradients = linear_cross_entropy_backward_op(grad_loss, *ctx.saved_tensors, *ctx.options, ctx.wanted)
     else:
