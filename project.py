@@ -36,7 +36,7 @@ AT_REST = 0.5
 _INTERVAL = (
     "Intervals hold nine in ten cases. Those of the step and its phases come from whole steps that were measured on "
     "GPUs which the fit had not seen, those of kernels from single kernels there; both are widened by assumption where "
-    "nothing was measured: matrix units, unknown power limits, CPUs."
+    "nothing was measured: matrix units, small boards, unknown power limits, CPUs."
 )
 _CARRIED = (
     "Each kernel keeps the efficiency it was measured with on {source}; its time is scaled by the roof that holds it. "
@@ -344,7 +344,7 @@ def _project(dry: DryStep, device: Device, memory: dict[str, Any] | None, modes:
     entry = {
         "method": _method(device),
         "interval": _INTERVAL,
-        "assumed": list(step.notes),
+        "assumed": [*step.notes, *_assumed(dry, device, memory)],
         "step_time_ms": _estimate(step.total),
         "phases": [{"phase": name, **_estimate(phase)} for name, phase in step.phases.items()],
         **_passes(step),
@@ -363,6 +363,16 @@ def _project(dry: DryStep, device: Device, memory: dict[str, Any] | None, modes:
         projected=Projected(entry, warnings),
         command=command,
     )
+
+
+def _assumed(dry: DryStep, device: Device, memory: dict[str, Any] | None) -> list[str]:
+    """What was assumed of the workload and of the memory."""
+    from .workloads.footprint import reserved_words
+
+    notes = [f"experts: {dry.workload['routing']}"] if "routing" in dry.workload else []
+    if memory is not None and memory["reserved"]:
+        notes.append(reserved_words(device))
+    return notes
 
 
 def _times(device: Device, priced: Sequence[tuple[OpRecord, Cost | None]], dry: DryStep) -> StepProjection:
