@@ -70,6 +70,11 @@ class Engine(Generic[BucketT]):
         self._hyper.write(hyper)
         self._hyper_host = hyper.copy()
 
+    def replenish(self) -> None:
+        """Make ready for another capture, outside of one."""
+        for bucket in self.buckets:
+            bucket.pointers.replenish()
+
     def each_bucket(self, launch: Callable[[BucketT, Tensor | None], None], *, takes_norm: bool) -> None:
         """Launch a step bucket by bucket; ``launch`` is given partial sums of the squared gradients of all of them."""
         with on_device(self.device):

@@ -32,7 +32,7 @@ class FusedOptimizer(Optimizer, Generic[EngineT]):
 
     def __init__(self, params: Any, defaults: dict[str, Any], options: StepOptions) -> None:
         self.options = options
-        self._captured: list[EngineT] = []
+        self._captured: EngineT | None = None
         self._forget()
         super().__init__(params, defaults)
 
@@ -87,6 +87,7 @@ class FusedOptimizer(Optimizer, Generic[EngineT]):
         """Upload changed hyper-parameters without a step: what replays of a captured step will use."""
         if self._plan is not None and self._plan.engine is not None:
             self._set_hyperparameters(self._plan.engine)
+            self._plan.engine.replenish()
 
     @torch.compiler.disable  # it launches kernels by addresses, of which a compiled graph knows nothing
     @torch.no_grad()
@@ -111,8 +112,8 @@ class FusedOptimizer(Optimizer, Generic[EngineT]):
         scaling = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
         if plan.engine is not None:
             device = plan.engine.device
-            if is_capturing(device) and plan.engine not in self._captured:
-                self._captured.append(plan.engine)  # the graph's replays use its memory, whatever plan comes next
+            if is_capturing(device):
+                self._captured = plan.engine  # replays use its memory, whatever plan comes before the next capture
             self._step_engine(plan.engine, (_on(scaling[0], device), _on(scaling[1], device)))
             self._norm = plan.engine.norm if self.options.takes_norm else None
         if plan.fallback:
@@ -167,7 +168,7 @@ class FusedOptimizer(Optimizer, Generic[EngineT]):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self.__dict__.setdefault("_captured", [])
+        self.__dict__.setdefault("_captured", None)
         self._forget()
 
 

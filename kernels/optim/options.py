@@ -63,7 +63,7 @@ def check_hyperparameters(lr: object, betas: object, eps: float, weight_decay: f
     """
     if isinstance(lr, torch.Tensor) and lr.numel() != 1:
         raise OptimizerUsageError("a learning rate given as a tensor must have one element")
-    if not isinstance(lr, torch.Tensor) and not (isinstance(lr, Real) and lr >= 0.0):
+    if not isinstance(lr, torch.Tensor) and not (isinstance(lr, Real) and float(lr) >= 0.0):
         raise OptimizerUsageError(f"invalid learning rate {lr}: it must be a number of at least 0")
     if not (isinstance(betas, (tuple, list)) and len(betas) == 2 and all(0.0 <= float(beta) < 1.0 for beta in betas)):
         raise OptimizerUsageError(f"invalid betas {betas}: two numbers in [0, 1) are needed")

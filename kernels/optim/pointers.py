@@ -132,7 +132,6 @@ class PointerTable:
         self._staged_grads: dict[int, Tensor] = {}
         self._staging: dict[int, Tensor] = {}  # those of the staged gradients that this step fills
         self._param_pointers: list[int] = []
-        self._param_layouts: object = None
         self._grad_pointers: list[int] = []
         self._grad_layouts: object = None
         self._host = np.zeros((len(members), columns.TABLE_WIDTH), dtype=np.int64)
@@ -171,16 +170,15 @@ class PointerTable:
         """
         self.grads = grads = [param.grad for param in self.params]
         try:
-            params, param_layouts = list(map(_data_ptr, self.params)), _layouts(self.params, self.params)
+            params = list(map(_data_ptr, self.params))
             pointers, layouts = _places(grads)
         except RuntimeError:
             reject_unusable(self.params)
             raise
         capturing = is_capturing(self.device)
         if not capturing:
-            self._upload.replenish()
-        moved_params = params != self._param_pointers or param_layouts != self._param_layouts
-        if moved_params or layouts != self._grad_layouts:
+            self.replenish()
+        if params != self._param_pointers or layouts != self._grad_layouts:
             if self.changed():
                 return False
             reject_unusable(self.params)
@@ -196,9 +194,12 @@ class PointerTable:
             self._locate_grad(index, grads[index], pointers[index])
         self._host[:, columns.ALIGNED] = aligned(self._host[:, columns.PARAM], self._host[:, columns.GRAD])
         self._upload.write(self._host)
-        self._param_pointers, self._param_layouts = params, param_layouts
-        self._grad_pointers, self._grad_layouts = pointers, layouts
+        self._param_pointers, self._grad_pointers, self._grad_layouts = params, pointers, layouts
         return True
+
+    def replenish(self) -> None:
+        """Make ready for another capture, outside of one."""
+        self._upload.replenish()
 
     def release(self) -> None:
         """Let go of the gradients after the launches, or ``zero_grad`` would not free them."""
@@ -257,15 +258,11 @@ _is_contiguous = Tensor.is_contiguous
 def _places(grads: Sequence[Tensor | None]) -> tuple[list[int], object]:
     """Address of every gradient, 0 for none, and their layouts: True when all are contiguous, else all strides."""
     present = [grad for grad in grads if grad is not None]
-    layouts = _layouts(grads, present)
+    contiguous = all(map(_is_contiguous, present))
+    layouts = contiguous or [None if grad is None else grad.stride() for grad in grads]
     if len(present) == len(grads):
         return list(map(_data_ptr, present)), layouts
     return [0 if grad is None else grad.data_ptr() for grad in grads], layouts
-
-
-def _layouts(tensors: Sequence[Tensor | None], present: Sequence[Tensor]) -> object:
-    """True when all that are present are contiguous, else all strides."""
-    return all(map(_is_contiguous, present)) or [None if tensor is None else tensor.stride() for tensor in tensors]
 
 
 def reject_unusable(params: Sequence[Tensor]) -> None:

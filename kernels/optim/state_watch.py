@@ -17,7 +17,7 @@ State = Mapping[Tensor, dict[str, Any]]
 
 
 class StateWatch:
-    """Remembers the entries of a state by identity; looking again takes about 10 µs for hundreds of tensors.
+    """Remembers the entries of a state by identity; looking again takes some 30 µs for 300 tensors.
 
     Args:
         state: of an optimizer that has just made a step.
@@ -30,8 +30,8 @@ class StateWatch:
 
     def holds(self, state: State) -> bool:
         """Whether every entry is the same object as before; entries of tensors that came since are remembered."""
-        values = chain.from_iterable(map(dict.values, state.values()))
-        if sum(map(len, state.values())) == len(self._values) and all(map(is_, values, self._values)):
+        values = _values(state)
+        if len(values) == len(self._values) and all(map(is_, values, self._values)):
             return True
         for param, kept in self._kept.items():
             entries = state.get(param, {})
@@ -41,7 +41,11 @@ class StateWatch:
         return True
 
     def _remember(self, state: State) -> None:
-        self._values = list(chain.from_iterable(map(dict.values, state.values())))
+        self._values = _values(state)
         self._kept = {
             param: {name: entries[name] for name in self._names if name in entries} for param, entries in state.items()
         }
+
+
+def _values(state: State) -> list[Any]:
+    return list(chain.from_iterable(map(dict.values, state.values())))
