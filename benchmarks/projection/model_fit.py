@@ -31,6 +31,7 @@ MEMORY_WIDTHS = {
 }  # fmt: skip
 PRODUCT_WIDTHS = {
     "issue": 0.03, "issue_ampere": 0.04, "operand_cost": 0.4, "operand_cost_old": 0.4, "turning_cost": 0.7,
+    "turning_cost_old": 0.7,
     "prologue_steps": 0.5, "warps": 0.4, "l2_bytes_per_clock": 0.3, "drift": 0.2, "drift_old": 0.7, "overlap": 0.4,
     "split_us": 0.7, "product_dram": 0.1, "pj_per_flop": 0.5, "board_w": 0.25, "threshold_voltage": 0.15,
     "throttle_us": 1.0, "throttle_slope": 0.3, "host_us.bmm": 0.5, "host_us.linear": 0.5,

@@ -18,10 +18,12 @@ WRITTEN = ("dram__bytes_write.sum", "dram__sectors_write.sum")
 L2 = ("lts__t_bytes.sum", "lts__t_sectors.sum")
 L2_HIT_RATE = "lts__t_sector_hit_rate.pct"
 
-#: FLOPs of one thread instruction, by the name of its counter; a multiply-add counts two.
+#: FLOPs of one thread instruction, by the name of its counter: a multiply-add counts two, and instructions for halves
+#: work on pairs, as in Nsight Compute's own roofline (``…hfma_pred_on_x4``). Both prefixes count the same instructions.
 _INSTRUCTIONS = {
-    f"smsp__sass_thread_inst_executed_op_{letter}{operation}_pred_on.sum": (pipe, flops)
-    for letter, pipe in (("f", "fp32"), ("d", "fp64"), ("h", "fp16"))
+    f"{unit}__sass_thread_inst_executed_op_{letter}{operation}_pred_on.sum": (unit, pipe, lanes * flops)
+    for unit in ("smsp", "sm")
+    for letter, pipe, lanes in (("f", "fp32", 1), ("d", "fp64", 1), ("h", "fp16", 2))
     for operation, flops in (("add", 1), ("mul", 1), ("fma", 2))
 }
 
@@ -90,8 +92,9 @@ def _bytes(metrics: Mapping[str, float], names: tuple[str, str]) -> float | None
 
 def _flops(metrics: Mapping[str, float]) -> dict[str, float]:
     found: dict[str, float] = {}
-    for name, (pipe, flops) in _INSTRUCTIONS.items():
-        if name in metrics:
+    counted_by = next((unit for name, (unit, _, _) in _INSTRUCTIONS.items() if name in metrics), "")
+    for name, (unit, pipe, flops) in _INSTRUCTIONS.items():
+        if name in metrics and unit == counted_by:
             found[pipe] = found.get(pipe, 0.0) + flops * metrics[name]
     for dtype in dict.fromkeys(_TENSOR.values()):
         whole = metrics.get(f"sm__ops_path_tensor_src_{dtype}.sum")

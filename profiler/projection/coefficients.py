@@ -46,6 +46,7 @@ class Coefficients:
         operand_cost_old: the same before Volta, whose SMs feed registers more slowly.
         turning_cost: cost of an operand that lies along the inner dimension and must be turned on its way into shared
             memory.
+        turning_cost_old: the same before Volta.
         prologue_steps: start and end of a block, in steps of the inner dimension.
         warps: resident warps at which an SM reaches 63 % of its rate.
         l2_bytes_per_clock: bytes that one SM gets from L2 in a clock.
@@ -79,6 +80,7 @@ class Coefficients:
     operand_cost: float = 1.2
     operand_cost_old: float = 2.0
     turning_cost: float = 0.03
+    turning_cost_old: float = 0.03
     prologue_steps: float = 8.0
     warps: float = 3.0
     l2_bytes_per_clock: float = 32.0

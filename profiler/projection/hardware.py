@@ -27,9 +27,10 @@ _NODE_OF_OTHERS = 5
 _HBM_CHIPS = frozenset({(6, 0), (7, 0), (8, 0), (9, 0), (10, 0)})
 
 #: An SM of 128 fp32 lanes (GA10x, Ada, Hopper) issues one instruction a clock for each 32 lanes, so that loads take
-#: slots from multiply-adds, which on SMs of 64 lanes they don't. Chosen for public cuBLAS figures of 4096 x 4096
-#: products: RTX A6000 23.2, RTX 3070 Ti 14.7, RTX 4060 Ti 17.0, RTX 4070 22.1 TFLOP/s (docs/projection.md).
-_ISSUE_OF_128_LANES = 0.82
+#: slots from multiply-adds, which on SMs of 64 lanes they don't: a thread tile of 8 x 8 has 64 multiply-adds and 4
+#: loads a step, and the loop its own. Chosen for public figures of large products, see
+#: benchmarks/projection/public_products.py.
+_ISSUE_OF_128_LANES = 0.87
 
 
 @dataclass(frozen=True)

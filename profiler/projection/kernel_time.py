@@ -38,9 +38,9 @@ class KernelTime:
 
 
 def product_kernels(
-    works: Iterable[Work], hardware: Hardware, c: Coefficients, clock_share: float
+    works: Iterable[Work], hardware: Hardware, c: Coefficients, clock_share: float | None
 ) -> dict[Work, KernelTime]:
-    """Times of all different products among ``works``."""
+    """Times of all different products among ``works``; without a clock share, at that of each repeated without end."""
     groups: dict[tuple[bool, int, str, str], dict[Work, None]] = {}
     for work in works:
         if work.kind == "product":
@@ -54,7 +54,11 @@ def product_kernels(
             tile, split = times.tiles[times.tile[row]], times.split[row]
             how = f"tile {tile.name}, {times.waves[row]:.1f} waves" + (f", split {split} ways" if split > 1 else "")
             found[work] = KernelTime(
-                float(times.seconds[row]), float(times.compute_s[row]), float(times.memory_s[row]), clock_share, how
+                float(times.seconds[row]),
+                float(times.compute_s[row]),
+                float(times.memory_s[row]),
+                float(times.clock_share[row]),
+                how,
             )
     return found
 
@@ -104,8 +108,22 @@ def _streaming_words(cost: Cost, resident: float, overfetched: float) -> str:
     return ", ".join(words)
 
 
-def totals(times: Mapping[Work, KernelTime], counts: Mapping[Work, int]) -> tuple[float, float]:
-    """Seconds of products bound by arithmetic at the full clock, and the seconds that memory adds to them."""
+def totals(
+    times: Mapping[Work, KernelTime], counts: Mapping[Work, int], hardware: Hardware
+) -> tuple[float, float, float]:
+    """Seconds of products bound by arithmetic at the full clock, seconds that memory adds, and how busy the lanes are.
+
+    Matrix units count as all lanes busy, an assumption.
+    """
     compute = sum(times[work].compute_s * times[work].clock_share * count for work, count in counts.items())
     rest = sum(max(times[work].seconds - times[work].compute_s, 0.0) * count for work, count in counts.items())
-    return compute, rest
+    done = sum(_lane_seconds(work, times[work], hardware) * count for work, count in counts.items())
+    return compute, rest, min(done / compute, 1.0) if compute else 1.0
+
+
+def _lane_seconds(work: Work, time: KernelTime, hardware: Hardware) -> float:
+    """Seconds that all lanes together would need for the FLOPs of a product."""
+    if work.unit == "tensor":
+        return time.compute_s * time.clock_share
+    batch, m, n, k, _ = work.shape
+    return 2.0 * batch * m * n * k / hardware.peak_fp32

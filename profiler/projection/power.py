@@ -1,8 +1,8 @@
 """The power cap: the share of its clock that a board can hold through arithmetic without end.
 
-Dynamic power is energy per FLOP times FLOP/s, and energy goes with the square of the voltage, which falls with the
-clock. What memory and board draw is not there for arithmetic. A board whose limit is too low for its peak (T4, L4, most
-modules) settles at the clock where both meet.
+Dynamic power is energy per FLOP times the FLOP/s that are done, not those that could be; energy goes with the square
+of the voltage, which falls with the clock. What memory and board draw is not there for arithmetic. A board whose limit
+is too low for its peak (T4, L4, most modules) settles at the clock where both meet.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ MEMORY_DUTY = 0.3
 #: Assumption: share of a module's limit (Jetson) that CPU, SoC and carrier take, in place of a board's draw.
 _MODULE_SHARE = 0.3
 
+#: Share of the lanes' FLOPs, beside what issue leaves of them, that large products do: 0.80 on the measured A100, 0.86
+#: on the V100.
+_LARGE_PRODUCT = 0.85
+
 _SHARES = np.linspace(0.05, 1.0, 191)
 
 
@@ -54,8 +58,26 @@ def node_of(nanometres: int) -> Node:
     return NODES[min(NODES, key=lambda known: abs(known - nanometres))]
 
 
+def held_clock_shares(hardware: Hardware, coefficients: Coefficients, busy: np.ndarray) -> np.ndarray:
+    """Share of its clock that a board holds while it repeats one product, for an array of products.
+
+    Args:
+        hardware: the board.
+        coefficients: of the model.
+        busy: share of the lanes' FLOPs that the product does at the full clock.
+    """
+    if hardware.power_w is None:
+        return np.ones_like(busy)
+    left_w = hardware.power_w - _other_w(hardware, coefficients)
+    return np.interp(left_w / busy, _lanes_w(hardware, coefficients), _SHARES)
+
+
 def sustained_clock_share(
-    hardware: Hardware, coefficients: Coefficients, compute_s: float = 1.0, memory_s: float = 0.0
+    hardware: Hardware,
+    coefficients: Coefficients,
+    compute_s: float = 1.0,
+    memory_s: float = 0.0,
+    busy: float | None = None,
 ) -> float:
     """Share of its clock that a board holds while it repeats the same work.
 
@@ -66,23 +88,39 @@ def sustained_clock_share(
         coefficients: of the model.
         compute_s: seconds of the work bound by arithmetic, at the full clock.
         memory_s: seconds bound by memory.
+        busy: share of the lanes' FLOPs that is done meanwhile, at the full clock; by default that of large products.
 
     Returns:
         A share above 0; 1.0 when no power limit is known.
     """
     if hardware.power_w is None or compute_s <= 0.0:
         return 1.0
-    node = node_of(hardware.node_nm)
-    memory_w = MEMORY_PJ_PER_BYTE[hardware.memory] * 1e-12 * hardware.roof.bandwidth
-    voltage = _voltage(_SHARES * hardware.clock_hz / node.nominal_hz, coefficients.threshold_voltage)
-    rate = hardware.peak_fp32 * hardware.issue_share * _SHARES
-    lanes_w = coefficients.pj_per_flop * node.energy * 1e-12 * rate * voltage**2
-    board_w = _MODULE_SHARE * hardware.power_w if hardware.unified else coefficients.board_w
+    busy = _LARGE_PRODUCT * hardware.issue_share if busy is None else busy
     stretched = compute_s / _SHARES
-    busy_w = board_w + MEMORY_DUTY * memory_w + lanes_w
-    waiting_w = min(board_w + memory_w, hardware.power_w)
+    busy_w = _other_w(hardware, coefficients) + busy * _lanes_w(hardware, coefficients)
+    waiting_w = min(_board_w(hardware, coefficients) + _memory_w(hardware), hardware.power_w)
     average_w = (stretched * busy_w + memory_s * waiting_w) / (stretched + memory_s)
     return float(np.interp(hardware.power_w, average_w, _SHARES))
+
+
+def _lanes_w(hardware: Hardware, c: Coefficients) -> np.ndarray:
+    """Power of all lanes at each of the clock shares, if every one does a multiply-add in every clock."""
+    node = node_of(hardware.node_nm)
+    voltage = _voltage(_SHARES * hardware.clock_hz / node.nominal_hz, c.threshold_voltage)
+    return c.pj_per_flop * node.energy * 1e-12 * hardware.peak_fp32 * _SHARES * voltage**2
+
+
+def _other_w(hardware: Hardware, c: Coefficients) -> float:
+    """Power of everything but the lanes during products."""
+    return _board_w(hardware, c) + MEMORY_DUTY * _memory_w(hardware)
+
+
+def _memory_w(hardware: Hardware) -> float:
+    return MEMORY_PJ_PER_BYTE[hardware.memory] * 1e-12 * hardware.roof.bandwidth
+
+
+def _board_w(hardware: Hardware, c: Coefficients) -> float:
+    return _MODULE_SHARE * hardware.power_w if hardware.unified and hardware.power_w else c.board_w
 
 
 def _voltage(clock: np.ndarray, threshold: float) -> np.ndarray:

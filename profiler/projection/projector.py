@@ -98,7 +98,7 @@ class Projector:
         return self._hardware.assumed
 
     def kernel_us(self, record: OpRecord, cost: Cost) -> Projection:
-        """Time of one kernel by itself, at the clock that products without end would hold.
+        """Time of one kernel by itself, at the clock that it would hold without end.
 
         Args:
             record: the op.
@@ -108,7 +108,7 @@ class Projector:
             return self._on_cpu(cost)
         share = sustained_clock_share(self._hardware, self.coefficients)
         work = self._work(record, cost)
-        products = product_kernels([work], self._hardware, self.coefficients, share)
+        products = product_kernels([work], self._hardware, self.coefficients, None)
         return self._projection(work, self._time(record, cost, work, products, 0.0, share))
 
     def step(self, records: Sequence[tuple[OpRecord, Cost | None]]) -> StepProjection:
@@ -152,12 +152,12 @@ class Projector:
         """The clock that the whole step holds: products at the full clock first, then what power allows."""
         counts = Counter(work for work in works if work and work.kind == "product")
         products = product_kernels(counts, hardware, self.coefficients, 1.0)
-        compute, memory = totals(products, counts)
+        compute, memory, busy = totals(products, counts, hardware)
         for (record, cost), work in zip(records, works):
             if cost and work and work.kind != "product":
                 time = self._time(record, cost, work, products, 0.0, 1.0)
                 compute, memory = compute + time.compute_s, memory + time.memory_s
-        return sustained_clock_share(hardware, self.coefficients, compute, memory)
+        return sustained_clock_share(hardware, self.coefficients, compute, memory, busy)
 
     def _work(self, record: OpRecord, cost: Cost) -> Work:
         if self._tf32 and cost.dtype == "fp32" and self._roof.peak("tf32", "tensor") is not None:

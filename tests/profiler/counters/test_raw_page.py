@@ -12,6 +12,17 @@ from .ncu_csv import UNITS, moved, raw_page, write
 GEMM = "void cutlass::Kernel2<cutlass_80_tensorop_s1688gemm>(T1::Params)"
 
 
+#: As ``ncu --csv --metrics …`` prints it: one row a metric, with lines of the profiler in between.
+DETAILS = """==PROF== Connected to process 4711
+"ID","Process ID","Kernel Name","Section Name","Metric Name","Metric Unit","Metric Value"
+"0","4711","first(float*)","Command line profiler metrics","dram__bytes_read.sum","Mbyte","1,000.50"
+"0","4711","first(float*)","Command line profiler metrics","gpu__time_duration.sum","us","12.5"
+==PROF== Profiling "second"
+"1","4711","second(int)","Command line profiler metrics","dram__bytes_read.sum","Kbyte","2"
+"1","4711","second(int)","Command line profiler metrics","gpu__time_duration.sum","ms","1"
+"""
+
+
 def read(folder, launches, **options):
     return read_counters(write(folder, raw_page(launches, **options)))
 
@@ -63,6 +74,45 @@ def test_flops_need_both_kinds_of_units(tmp_path):
     assert launch.total_flops == 126 + 4096
 
 
+def test_instructions_for_halves_work_on_pairs(tmp_path):
+    halves = {f"smsp__sass_thread_inst_executed_op_h{name}_pred_on.sum": "10" for name in ("add", "mul", "fma")}
+    (launch,) = read(tmp_path, [("k", halves)])
+    assert launch.flops == {"fp16": 10 * (2 + 2 + 4)}
+
+
+def test_instructions_counted_by_sm_and_by_its_quarters_count_once(tmp_path):
+    counted = {f"{unit}__sass_thread_inst_executed_op_ffma_pred_on.sum": "50" for unit in ("sm", "smsp")}
+    (launch,) = read(tmp_path, [("k", counted)])
+    assert launch.flops == {"fp32": 100}
+    (launch,) = read(tmp_path, [("k", {"sm__sass_thread_inst_executed_op_ffma_pred_on.sum": "50"})])
+    assert launch.flops == {"fp32": 100}
+
+
+def test_the_details_page_has_one_row_a_metric(tmp_path):
+    first, second = read_counters(write(tmp_path, DETAILS))
+    assert (first.name, second.name) == ("first(float*)", "second(int)")
+    assert (first.bytes_read, second.bytes_read) == (1000.5e6, 2e3)
+    assert (first.duration_us, second.duration_us) == (12.5, 1e3)
+
+
+@pytest.mark.parametrize(
+    ("read_mb", "us"),
+    [("1.234,50", "3.456,7"), ("1 234,50", "3456,7"), ("1\u202f234,50", "3\u202f456,7"), ("1'234.50", "3'456.7")],
+)
+def test_numbers_of_other_locales(tmp_path, read_mb, us):
+    (launch,) = read(tmp_path, [("k", moved(read_mb, "0", us))])
+    assert (launch.bytes_read, launch.duration_us) == (pytest.approx(1234.5e6), pytest.approx(3456.7))
+
+
+def test_one_telling_number_decides_for_a_file(tmp_path):
+    german = [("a", moved("27.595.520", us="117.344")), ("b", moved("1,5", us="2"))]
+    first, second = read(tmp_path, german)
+    assert (first.duration_us, first.bytes_read) == (117_344, 27_595_520e6)
+    assert second.bytes_read == 1.5e6
+    (english,) = read(tmp_path, [("a", moved("27.5", us="117.344"))])
+    assert english.duration_us == 117.344
+
+
 def test_launches_keep_their_order(tmp_path):
     names = [f"kernel_{i}" for i in range(5)]
     assert [launch.name for launch in read(tmp_path, [(name, moved()) for name in names])] == names
@@ -73,7 +123,9 @@ def test_launches_keep_their_order(tmp_path):
     [
         ("", "no header with ID and Kernel Name"),
         ("hello\nworld\n", "no header"),
-        ('"ID","Kernel Name","Metric Name","Metric Value"\n', "details page"),
+        ('"ID","Kernel Name","Metric Name","Metric Value"\n', "details page of ncu without Metric Unit"),
+        (DETAILS.replace("gpu__time_duration.sum", "Duration").replace("dram__", "DRAM "), "none of the metrics"),
+        (DETAILS.splitlines()[1] + "\n", "no launches"),
         ('"ID","Kernel Name","sm__x.sum"\n"","","inst"\n', "none of the metrics"),
         (raw_page([("k", moved())]).replace('"us"', '"furlong"'), "'furlong', a unit"),
         (

@@ -26,6 +26,12 @@ def test_without_measurements_the_scripts_say_so(tmp_path, script):
         assert result.stdout.startswith("skipped: ")
 
 
+def test_public_figures_of_other_gpus_are_within_a_quarter():
+    result = run("public_products.py")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count("github.com") >= 7
+
+
 @pytest.mark.slow
 def test_the_shipped_coefficients_are_what_the_fit_gives(tmp_path):
     if not MEASUREMENTS.is_dir():

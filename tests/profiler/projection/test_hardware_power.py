@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from edgeroof.errors import DeviceError
@@ -10,7 +11,7 @@ from edgeroof.profiler.device import known_devices, load_device
 from edgeroof.profiler.projection.boards import known_power_limit
 from edgeroof.profiler.projection.coefficients import load_coefficients
 from edgeroof.profiler.projection.hardware import describe_hardware
-from edgeroof.profiler.projection.power import node_of, sustained_clock_share
+from edgeroof.profiler.projection.power import held_clock_shares, node_of, sustained_clock_share
 
 C = load_coefficients()
 
@@ -85,6 +86,14 @@ def test_the_share_rises_with_power_and_with_time_spent_waiting_for_memory():
     by_memory = [sustained_clock_share(t4, C, 1.0, memory) for memory in (0.0, 0.3, 1.0)]
     assert by_memory == sorted(by_memory)
     assert by_memory[0] < by_memory[-1]
+
+
+def test_only_flops_that_are_done_take_power():
+    t4 = describe_hardware(load_device("t4"))
+    assert sustained_clock_share(t4, C, busy=0.3) > sustained_clock_share(t4, C, busy=0.9)
+    shares = held_clock_shares(t4, C, np.array([0.1, 0.5, 0.9]))
+    assert list(shares) == sorted(shares, reverse=True)
+    assert list(held_clock_shares(dataclasses.replace(t4, power_w=None), C, np.array([0.9]))) == [1.0]
 
 
 def test_power_modes_bring_their_budget():

@@ -60,6 +60,14 @@ def test_operands_along_the_inner_dimension_cost_more():
     assert seconds(along_inner=0) < seconds(along_inner=1) < seconds(along_inner=2)
 
 
+def test_blocks_drift_apart_only_so_far():
+    """An A40-like board: 84 SMs, 6 MB of L2; its memory must not bound a product of 8192 cubed."""
+    hardware = dataclasses.replace(describe_hardware(load_device("a100")), l2_bytes=6 * 2**20, sms=84)
+    shapes = [np.array([1.0, 1.0]), np.array([8192.0] * 2), np.array([8192.0] * 2), np.array([4096.0, 16384.0])]
+    times = product_times(Products(*shapes, np.ones(2), batched=False), hardware, C)
+    assert times.memory_s[1] / times.memory_s[0] == pytest.approx(4, rel=0.1)
+
+
 def test_matrix_units_are_faster_than_lanes():
     assert seconds("a100", item=2, dtype="bf16", unit="tensor") < seconds("a100") / 5
 
