@@ -344,7 +344,7 @@ def _project(dry: DryStep, device: Device, memory: dict[str, Any] | None, modes:
     entry = {
         "method": _method(device),
         "interval": _INTERVAL,
-        "assumed": list(step.notes),
+        "assumed": [*step.notes, *_assumed(dry, device, memory)],
         "step_time_ms": _estimate(step.total),
         "phases": [{"phase": name, **_estimate(phase)} for name, phase in step.phases.items()],
         **_passes(step),
@@ -363,6 +363,16 @@ def _project(dry: DryStep, device: Device, memory: dict[str, Any] | None, modes:
         projected=Projected(entry, warnings),
         command=command,
     )
+
+
+def _assumed(dry: DryStep, device: Device, memory: dict[str, Any] | None) -> list[str]:
+    """What was assumed of the workload and of the memory."""
+    from .workloads.footprint import reserved_words
+
+    notes = [f"experts: {dry.workload['routing']}"] if "routing" in dry.workload else []
+    if memory is not None and memory["reserved"]:
+        notes.append(reserved_words(device))
+    return notes
 
 
 def _times(device: Device, priced: Sequence[tuple[OpRecord, Cost | None]], dry: DryStep) -> StepProjection:

@@ -15,6 +15,7 @@ from edgeroof.reports import document_html, html, terminal
 from edgeroof.reports.projection_table import comparison_document
 
 from .reports.sample_run import sample_run
+from .workloads.dry_cases import write_config
 
 STEP = {"model": "tiny", "batch_size": 2, "source_length": 32, "target_length": 16}
 
@@ -99,10 +100,25 @@ def test_forward_and_backward_of_any_model_stand_apart(tmp_path: Path) -> None:
               "intermediate_size": 128, "vocab_size": 512}  # fmt: skip
     (tmp_path / "bert.json").write_text(json.dumps(config))
     training = project.model_pass("a100", str(tmp_path / "bert.json"), mode="train", batch=2, sequence=32)
-    phases = {phase["phase"] for phase in training.summary["projection"]["phases"]}
-    assert {"forward", "backward"} <= phases
+    entry = training.summary["projection"]
+    phases = {phase["phase"]: phase["value"] for phase in entry["phases"]}
+    assert entry["forward_ms"]["value"] == phases["forward"]
+    assert entry["backward_ms"]["value"] == phases["backward"]
+    both = entry["forward_backward_ms"]
+    assert both["value"] == pytest.approx(phases["forward"] + phases["backward"])
+    assert both["low"] < both["value"] < both["high"]
+    assert both["value"] + phases["loss"] == pytest.approx(entry["step_time_ms"]["value"])
     inference = project.model_pass("a100", str(tmp_path / "bert.json"), mode="inference", batch=2, sequence=32)
     assert "backward" not in {phase["phase"] for phase in inference.summary["projection"]["phases"]}
+    assert inference.summary["projection"]["forward_backward_ms"] is None
+
+
+def test_what_was_assumed_of_memory_and_experts_is_told(run, tmp_path: Path) -> None:
+    assert any("the system's: 4% and 4 GiB" in note for note in run.summary["projection"]["assumed"])
+    config = write_config(tmp_path, "switch_transformers")
+    experts = project.model_pass("a100", config, mode="train", batch=1, sequence=16).summary["projection"]
+    assert "experts: equally many tokens to each of 4, at most 64 of a sequence" in experts["assumed"]
+    assert any("CUDA context" in note for note in experts["assumed"])
 
 
 def test_this_cpu_is_projected_from_its_calibration() -> None:

@@ -203,13 +203,23 @@ def _record(
     return DryStep(
         records=dry.records,
         memory=dry.memory,
-        workload=step.describe() | {"dry_run": f"ops as on {target_kind}, nothing computed"},
+        workload=step.describe() | {"dry_run": f"ops as on {target_kind}, nothing computed"} | _routing_words(known),
         tokens=dry.result.tokens,
         padded_tokens=dry.result.padded_tokens,
         tf32=precision == "tf32",
         target_kind=target_kind,
         compute_capability=compute_capability,
     )
+
+
+def _routing_words(known: Any) -> dict[str, str]:
+    """What was assumed of a mixture of experts; nothing when there is none."""
+    routing = known.routing
+    if routing is None:
+        return {}
+    spread = f"equally many tokens to each of {routing.experts}" if routing.spread == "even" else "all tokens alike"
+    limit = "" if routing.capacity is None else f", at most {routing.capacity} of a sequence"
+    return {"routing": spread + limit}
 
 
 def _prepare(step: Any) -> None:

@@ -145,6 +145,18 @@ def reserved_bytes(device: Device) -> int:
     return CONTEXT if device.kind == "cuda" else 0
 
 
+def reserved_words(device: Device) -> str:
+    """What :func:`reserved_bytes` assumes, for reports.
+
+    Raises:
+        DeviceError: the device states no memory.
+    """
+    size = f"{reserved_bytes(device) / _GIB:.1f} GiB"
+    if device.unified_memory:
+        return f"{size} of the memory are the system's: {CARVEOUT:.0%} and {UNIFIED_SYSTEM // _GIB} GiB"
+    return f"{size} of the memory are the CUDA context's"
+
+
 def fit(footprint: Footprint, device: Device) -> Fit:
     """Whether a step fits on a device.
 
