@@ -36,7 +36,7 @@ AT_REST = 0.5
 _INTERVAL = (
     "Intervals hold nine in ten cases. Those of the step and its phases come from whole steps that were measured on "
     "GPUs which the fit had not seen, those of kernels from single kernels there; both are widened by assumption where "
-    "nothing was measured: matrix units, unknown power limits, CPUs."
+    "nothing was measured: matrix units, small boards, unknown power limits, CPUs."
 )
 _CARRIED = (
     "Each kernel keeps the efficiency it was measured with on {source}; its time is scaled by the roof that holds it. "

@@ -19,7 +19,16 @@ from ..ops import OpRecord
 from .access import overfetched_bytes
 from .coefficients import Coefficients, load_coefficients
 from .hardware import Hardware, describe_hardware
-from .intervals import CPU, UNKNOWN_POWER, UNMEASURED, UNMEASURED_BOARD, Interval, kernel_interval, step_interval
+from .intervals import (
+    CPU,
+    SMALL_BOARD,
+    UNKNOWN_POWER,
+    UNMEASURED,
+    UNMEASURED_BOARD,
+    Interval,
+    kernel_interval,
+    step_interval,
+)
 from .kernel_time import KernelTime, other_kernel, product_kernels, totals
 from .power import sustained_clock_share
 from .residency import Residency
@@ -28,6 +37,9 @@ from .work import SYNCHRONISING, Work, work_of
 
 #: Share of its calibrated roofs that an op reaches on a CPU: an assumption.
 _CPU_EFFICIENCY = 0.75
+
+#: Boards of up to this limit, in W, are cooled by the server's air alone.
+_SMALL_BOARD_W = 100.0
 
 #: Below this share of the clock a kernel that arithmetic bounds is bound by power.
 _FULL_CLOCK = 0.97
@@ -215,7 +227,10 @@ class Projector:
         if self._hardware is None:
             return 0.0
         unlike = UNMEASURED_BOARD if self._hardware.unified else 0.0
-        return unlike + (0.0 if self._hardware.power_w is not None else UNKNOWN_POWER)
+        power_w = self._hardware.power_w
+        if power_w is None:
+            return unlike + UNKNOWN_POWER
+        return unlike + (SMALL_BOARD if power_w <= _SMALL_BOARD_W and not self._hardware.unified else 0.0)
 
     def _on_cpu(self, cost: Cost) -> Projection:
         peak = self._roof.peak(cost.dtype, "tensor" if cost.unit == "tensor" else "vector")

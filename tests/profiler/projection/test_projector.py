@@ -104,6 +104,18 @@ def test_matrix_units_and_unknown_power_widen_the_interval():
     assert tensor_us < plain_us
 
 
+def test_small_boards_have_wider_intervals_than_large_ones():
+    meta = TensorMeta((4096, 4096), "fp32", (4096, 1))
+    record = OpRecord("aten::mm", (meta, meta), (meta,))
+
+    def width(name):
+        total = Projector(load_device(name)).step(priced([record])).total
+        return total.high_us / total.low_us
+
+    assert width("t4") > 1.2 * width("v100-pcie-32gb")
+    assert width("l4") == pytest.approx(width("t4"))
+
+
 def test_an_op_without_a_cost_takes_a_launch():
     record = OpRecord("custom::thing", (), ())
     projected = Projector(load_device("a100")).step([(record, None)])
