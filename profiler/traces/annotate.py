@@ -8,6 +8,7 @@ result gives the same tables, and annotating it again replaces what was added be
 from __future__ import annotations
 
 import gzip
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -30,7 +31,7 @@ from .pieces import (
     unpacked_blocks,
 )
 from .rate_tracks import TRACKS, device_levels
-from .trace import KERNEL_KINDS, cut_name
+from .trace import KERNEL_KINDS, cut_name, flaw_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +46,8 @@ OURS = "edgeroof"
 #: Columns of the kernel table that become arguments, beside the bytes; what is not known is left out.
 _TEXTS = ("bound", "phase", "module", "op", "dtype", "provenance")
 _NUMBERS = ("flops", "intensity", "gflops", "bandwidth_gbs", "roof_fraction", "headroom_us")
+#: Counter events that are in memory at a time.
+_COUNTERS_AT_ONCE = 4096
 _SPELT = b'"edgeroof"'
 
 _Fields = dict[str, msgspec.Raw]
@@ -96,7 +99,7 @@ def _write_whole(writer: _Writer, text: bytes) -> None:
     """A trace of any layout, all of it in memory at once; a bare array of events stays one."""
     if text.lstrip()[:1] == b"[":
         writer.head(b"[")
-        writer.rest({"traceEvents": msgspec.Raw(text)}, closing=b"]")
+        writer.rest({"traceEvents": msgspec.Raw(text)}, bare_array=True)
     else:
         writer.head(b'{"traceEvents":[')
         writer.rest(_object(text))
@@ -213,7 +216,7 @@ class _Writer:
             (place, event)
             for place, event in enumerate(events)
             if event is not None and event.ph == "X" and KERNEL_KINDS.get((event.cat or "").lower()) in kinds
-            if event.ts is not None and event.dur is not None
+            if not flaw_of(event)
         ]
         rows = self._findings.rows([event for _, event in kernels])
         for (place, event), row in zip(kernels, rows):
@@ -224,18 +227,18 @@ class _Writer:
                     self._processes.setdefault(self._findings.device(row), event.pid)
         self._write(raws)
 
-    def rest(self, fields: _Fields, closing: bytes = b"]}") -> None:
+    def rest(self, fields: _Fields, *, bare_array: bool = False) -> None:
         """The last events, the counters, and what stands behind them."""
         if "traceEvents" not in fields:
             raise IrregularLayoutError("it has no traceEvents")
         for batch in batches(raw_events(fields["traceEvents"])):
             self.events(batch)
-        self._write(self._counters())
-        if closing == b"]}":
-            others = {name: raw for name, raw in fields.items() if name not in ("traceEvents", OURS)}
-            others[OURS] = msgspec.Raw(_encode(self._about))
-            closing = b"],\n" + _encode(others)[1:]
-        self._file.write(b"\n" + closing + b"\n")
+        counters = self._counters()
+        while some := list(itertools.islice(counters, _COUNTERS_AT_ONCE)):
+            self._write(some)
+        others = {name: raw for name, raw in fields.items() if name not in ("traceEvents", OURS)}
+        others[OURS] = msgspec.Raw(_encode(self._about))
+        self._file.write(b"\n]\n" if bare_array else b"\n],\n" + _encode(others)[1:] + b"\n")
 
     def _write(self, events: Iterable[bytes | msgspec.Raw]) -> None:
         text = b",\n".join(events)

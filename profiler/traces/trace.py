@@ -223,7 +223,7 @@ class _Collector:
             None in names or None in starts or None in durations or min(durations) < 0
             or max(durations) >= _MAX_US or min(starts) <= -_MAX_US or max(starts) >= _MAX_US
         ):  # fmt: skip
-            flaws = [_flaw(event) for event in events]
+            flaws = [flaw_of(event) for event in events]
             self._skipped.update(flaw for flaw in flaws if flaw)
             events = [event for event, flaw in zip(events, flaws) if not flaw]
             names = [event.name for event in events]
@@ -304,7 +304,7 @@ def _may_launch(event: Event) -> bool:
     return event.name not in _NEVER_LAUNCHES and event.args is not None and event.args.correlation != -1
 
 
-def _flaw(event: Event) -> str:
+def flaw_of(event: Event) -> str:
     """Why an event cannot be used; empty when it can."""
     if event.name is None:
         return "no name"

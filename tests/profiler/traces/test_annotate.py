@@ -172,6 +172,22 @@ def test_what_json_forbids_is_cleaned_up(tmp_path: Path) -> None:
     assert all("edgeroof" in event["args"] for event in kernels)
 
 
+@pytest.mark.parametrize(
+    "flaw", ['"ts": 1e300', '"ts": 12345678901234567890123.5', '"dur": -1', '"dur": null', '"ts": "x"']
+)
+def test_events_that_make_no_sense_stay_as_they_are(flaw: str, tmp_path: Path) -> None:
+    builder = training_step()
+    odd = (
+        '{"ph": "X", "cat": "kernel", "name": "odd", "pid": 7, "ts": 5, "dur": 5, "args": {"stream": 7}, ' + flaw + "}"
+    )
+    text = json.dumps(builder.document())
+    (tmp_path / "trace.json").write_text(text.replace('"traceEvents": [', f'"traceEvents": [{odd}, '))
+    kernels, count = annotate(tmp_path / "trace.json", tmp_path / "out.json.gz")
+    assert count == len(kernels)
+    assert "odd" not in set(kernels["name"])
+    assert strict_json(tmp_path / "out.json.gz")["traceEvents"][0] == json.loads(odd)
+
+
 def test_counters_are_rates_summed_over_streams_and_zero_in_gaps(tmp_path: Path) -> None:
     builder = TraceBuilder(base_us=0)
     for correlation, (start, dur, stream) in enumerate([(100, 40, 7), (120, 40, 13), (200, 10, 7)], start=1):
