@@ -110,6 +110,25 @@ def test_projected_runs_are_never_mixed_silently() -> None:
     assert compare.compare([[projected_run()], [projected_run()]])["numbers"] == "projected"
 
 
+def test_the_command_never_mixes_silently(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    here, orin = measured(), projected_run()
+    orin.ops = here.ops
+    save(here, tmp_path / "here")
+    save(orin, tmp_path / "orin")
+    assert cli.run_command(["compare", "here", "orin"]) == 2
+    assert "--mixed" in capsys.readouterr().err
+    assert cli.run_command(["compare", "--a", "here", "orin", "--b", "here", "--mixed"]) == 2  # not on one side
+    assert "kind" in capsys.readouterr().err
+    assert cli.run_command(["compare", "here", "orin", "--mixed", "--out", "both"]) == 0
+    assert "MIXED" in capsys.readouterr().out
+    page = (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
+    assert '"kind":"mixed"' in page
+    assert "measured and projected numbers stand side by side" in page
+
+
 def test_traces_are_compared_by_their_kernels() -> None:
     result = compare.compare([[imported_run()], [measured()]])
     assert not result["bare"]
