@@ -15,7 +15,7 @@ from . import fl_studies
 from .cli_kernels import result_folder
 from .progress import count_progress
 
-FULL_HELP = "more dialogues and rounds: hours on a CPU, where the quick default takes minutes"
+FULL_HELP = "twice the dialogues and rounds: about twenty minutes of one CPU core, where the default takes seven"
 TARGET_HELP = "held-out loss to reach; by default 90 % of what the first one gained"
 OUT_HELP = "folder; finished federations are kept there, and the same command goes on from them"
 JSON_HELP = "print the result as JSON, nothing else"

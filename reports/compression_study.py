@@ -100,7 +100,7 @@ def _learning(result: Mapping[str, Any]) -> Section:
         "Learning",
         (
             Lines(
-                "Held-out loss against what clients have sent, all together; whiskers are the extremes over seeds",
+                "Held-out loss against what clients have sent, all together; bands are the extremes over seeds",
                 "MB sent by clients",
                 "loss",
                 lines,

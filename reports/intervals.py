@@ -22,7 +22,7 @@ def spread(entry: Mapping[str, Any], show: Callable[[float], str] = number) -> s
     """
     middle = UNKNOWN if entry["middle"] is None else show(entry["middle"])
     if entry["reached"] < entry["count"]:
-        seeds = f"{entry['reached']} of {entry['count']} seeds"
+        seeds = f"{entry['reached']}/{entry['count']} seeds"
         if entry["low"] is None:
             return f"{middle} ({seeds})"
         high = "never" if entry["high"] is None else show(entry["high"])

@@ -118,7 +118,7 @@ def _learning(result: Mapping[str, Any]) -> Section:
             Lines("Held-out loss against the simulated clock", "minutes", "loss", lines("clock_s", 60.0)),
             Table("After the last round", ("strategy", "#loss", "#ROUGE-L"), rows),
         ),
-        lead="medians over seeds; whiskers are the extremes",
+        lead="medians over seeds; bands are the extremes",
     )
 
 

@@ -50,8 +50,8 @@ def test_verdicts_need_an_interval_without_one() -> None:
     assert verdict(interval([1.5, math.inf, 2.0]).to_json()) == "more"
     assert verdict(interval([0.5, 0.6]).to_json()) == "unclear"
     assert factor(interval([math.inf]).to_json()) == "never got there"
-    assert spread(interval([1.0, 2.0, math.inf]).to_json()) == "2.00 (1.00 to never; 2 of 3 seeds)"
-    assert spread(interval([math.inf, math.inf]).to_json()) == "– (0 of 2 seeds)"
+    assert spread(interval([1.0, 2.0, math.inf]).to_json()) == "2.00 (1.00 to never; 2/3 seeds)"
+    assert spread(interval([math.inf, math.inf]).to_json()) == "– (0/2 seeds)"
 
 
 def test_what_is_kept_is_not_made_again(tmp_path: Path) -> None:
