@@ -173,10 +173,10 @@ def _backward(
         return (*grads, grad_table)
     bias, mask = _added(query, key, table, buckets, mask, causal, offset)
     *some, slope = attention_torch.backward(grad.transpose(1, 2), query, key, value, bias, mask, seed, dropout)
-    grads = tuple(one.transpose(1, 2).contiguous().transpose(1, 2) for one in some)
+    grad_query, grad_key, grad_value = (one.transpose(1, 2).contiguous().transpose(1, 2) for one in some)
     if table is not None and buckets is not None and wants_table:
         grad_table = table_gradient(slope.sum(0), buckets, table.shape[0], offset).to(table.dtype).contiguous()
-    return (*grads, grad_table)
+    return grad_query, grad_key, grad_value, grad_table
 
 
 def _fake_backward(
@@ -184,8 +184,10 @@ def _fake_backward(
     seed: Tensor | None, out: Tensor, statistics: Tensor, dropout: float, causal: bool, offset: int,
     bidirectional: bool, max_distance: int, wants_table: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    grads = tuple(one.new_empty(one.transpose(1, 2).shape).transpose(1, 2) for one in (query, key, value))
-    return (*grads, query.new_empty(0) if table is None or not wants_table else table.new_empty(table.shape))
+    some = (one.new_empty(one.transpose(1, 2).shape).transpose(1, 2) for one in (query, key, value))
+    grad_query, grad_key, grad_value = some
+    grad_table = query.new_empty(0) if table is None or not wants_table else table.new_empty(table.shape)
+    return grad_query, grad_key, grad_value, grad_table
 
 
 def _dtypes(*tensors: Tensor | None) -> list[torch.dtype | None]:

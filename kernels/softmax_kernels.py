@@ -3,13 +3,15 @@
 """Triton kernels of softmax over scores with bias, mask and dropout.
 
 A program takes ``ROWS`` neighbouring queries of one head through some batches: their bias stays in registers. A tile is
-[rows, groups, 8 neighbours], because one Philox call makes sixteen random bits for each of eight neighbours. Strides
-and ``columns`` come divided by ``ALIGN``, so that the compiler knows what they are divisible by, and merges accesses of
-rows whose length is no power of two.
+[rows, groups, 8 neighbours], because dropout draws the bits of eight neighbours at once. Strides and ``columns`` come
+divided by ``ALIGN``, so that the compiler knows what they are divisible by, and merges accesses of rows whose length is
+no power of two.
 """
 
 import triton
 import triton.language as tl
+
+from .dropout_kernels import dropout_factors
 
 MINUS_INFINITY = tl.constexpr(float("-inf"))
 
@@ -72,19 +74,11 @@ def _softmax(value):
 
 
 @triton.jit
-def _kept(seed, batch, head, query, queries, threshold, ROWS: tl.constexpr, WIDTH: tl.constexpr):
-    """What dropout keeps; it depends on the seed and the element's indices alone.
-
-    An element goes when its sixteen bits are below ``threshold``. Seven rounds of Philox are the fewest that pass every
-    test of randomness (Salmon et al., Parallel random numbers, SC 2011).
-    """
-    group = tl.arange(0, WIDTH // 8)[None, :].to(tl.uint32)
-    row = (head * queries + query.reshape(ROWS, 1)).to(tl.uint32)
-    nothing = (row + group) * 0
-    a, b, c, d = tl.philox(seed, nothing + group, nothing + row, nothing + batch.to(tl.uint32), nothing, n_rounds=7)
-    ab = tl.join(tl.join(a & 0xFFFF, a >> 16), tl.join(b & 0xFFFF, b >> 16))
-    cd = tl.join(tl.join(c & 0xFFFF, c >> 16), tl.join(d & 0xFFFF, d >> 16))
-    return tl.reshape(tl.join(ab, cd), [ROWS, WIDTH // 8, 8]).to(tl.int32) >= threshold
+def _factors(seed, batch, head, query, heads, queries, threshold, scale, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+    """What dropout multiplies a tile by; rows are counted through all batches and heads, and padded to ``WIDTH``."""
+    row = (batch * heads + head) * queries + query.reshape(ROWS, 1)
+    vector = row * (WIDTH // 8) + tl.arange(0, WIDTH // 8)[None, :]
+    return tl.reshape(dropout_factors(seed, vector, threshold, scale, 8), [ROWS, WIDTH // 8, 8])
 
 
 @triton.jit(
@@ -125,8 +119,7 @@ def softmax_kernel(
         )  # fmt: skip
         result = _softmax(value)
         if seed is not None:
-            kept = _kept(key, batch, head, query, queries, threshold, ROWS, WIDTH)
-            result = tl.where(kept, result * scale, 0.0)
+            result *= _factors(key, batch, head, query, heads, queries, threshold, scale, ROWS, WIDTH)
         tl.store(probs + batch * heads * whole_h * ALIGN, result.to(probs.dtype.scalar.element_ty), mask=inside)
 
 
@@ -179,8 +172,7 @@ def softmax_backward_kernel(
                 batch * mask_b * ALIGN, inside, BIAS_PER_BATCH,
             )  # fmt: skip
             probs = _softmax(value)
-            kept = _kept(key, batch, head, query, queries, threshold, ROWS, WIDTH)
-            slope = tl.where(kept, slope * scale, 0.0)
+            slope *= _factors(key, batch, head, query, heads, queries, threshold, scale, ROWS, WIDTH)
         slope = probs * (slope - _sum(probs * slope))
         tl.store(
             grad_scores + batch * heads * whole_h * ALIGN, slope.to(grad_scores.dtype.scalar.element_ty), mask=inside

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from . import operator
+from .dropout import threshold_and_scale
 from .support import launch_options, on_device
 
 #: Longest row that the kernels take; it is whole in the registers of one program.
@@ -81,7 +82,7 @@ def launch_forward(
     strides, align = _strides([scores, bias, mask], plan.columns)
     with on_device(probs.device):
         softmax_kernel[plan.grid](
-            scores, bias, mask, seed, probs, *plan.counts(align), *_dropped(dropout), *strides,
+            scores, bias, mask, seed, probs, *plan.counts(align), *threshold_and_scale(dropout), *strides,
             **constants_of(plan.form, align=align, per_batch=_per_batch(bias)),
             **launch_options() | {"num_warps": plan.form.warps},
         )  # fmt: skip
@@ -106,7 +107,8 @@ def launch_backward(
     strides, align = _strides([saved, grad, bias, mask], plan.columns)
     with on_device(grad.device):
         softmax_backward_kernel[plan.grid](
-            saved, bias, mask, seed, grad, grad_scores, grad_bias, *plan.counts(align), *_dropped(dropout), *strides,
+            saved, bias, mask, seed, grad, grad_scores, grad_bias, *plan.counts(align), *threshold_and_scale(dropout),
+            *strides,
             **constants_of(plan.form, align=align, per_batch=_per_batch(bias)),
             **launch_options() | {"num_warps": plan.form.warps},
         )  # fmt: skip
@@ -155,11 +157,6 @@ def _strides(tensors: list[Tensor | None], columns: int) -> tuple[list[int], int
 
 def _per_batch(bias: Tensor | None) -> bool:
     return bias is not None and bias.shape[0] > 1
-
-
-def _dropped(dropout: float) -> tuple[int, float]:
-    """Which sixteen random bits mean that an element goes, and the factor of those that stay."""
-    return round(dropout * 65536), 0.0 if dropout == 1.0 else 1.0 / (1.0 - dropout)
 
 
 def _power_of_two(number: int) -> int:

@@ -140,8 +140,11 @@ def add(layer: Any, residual: Tensor, update: Tensor, following: Following) -> T
 def _fusible(residual: Tensor, following: Following) -> bool:
     """Whether the norm will see this very sum, and may have been computed for it already.
 
-    T5 clamps fp16 sums before the norm. A checkpointed block would keep the norm of the next one alive, or lose it.
+    T5 clamps fp16 sums before the norm. A checkpointed block would keep the norm of the next one alive, or lose it. In
+    a graph of torch.compile tensors carry nothing; there the compiler fuses the sum with what is beside it.
     """
+    if torch.compiler.is_compiling():
+        return False
     if residual.dtype == torch.float16 or following.norm.weight.device != residual.device:
         return False
     return not any(getattr(block, "gradient_checkpointing", False) and block.training for block in following.blocks)

@@ -12,8 +12,9 @@ from transformers.models.t5 import modeling_t5
 
 from edgeroof.errors import UsageError
 from edgeroof.kernels import operator
-from edgeroof.kernels.patch import DEFAULT, PARTS, PatchError, fuse, fused_parts, unfuse
+from edgeroof.kernels.patch import DEFAULT, FLASH, PARTS, PatchError, fuse, fused_parts, unfuse
 from edgeroof.kernels.patching import layers
+from edgeroof.kernels.suites.compiled import why_not
 from edgeroof.profiler.costs import is_priced
 
 from .patch_cases import (
@@ -314,12 +315,17 @@ def test_half_precision_sums_are_clamped_before_the_norm():
 
 
 @pytest.mark.slow
-def test_compiled():
-    fused = fuse(small_t5(num_layers=1))
+@pytest.mark.parametrize("parts", [DEFAULT, FLASH], ids=["softmax", "flash"])
+def test_compiled_by_inductor_in_one_graph(parts):
+    if why_not("cpu"):
+        pytest.skip(why_not("cpu"))
+    fused = fuse(small_t5(num_layers=1), only=parts)
     expected, gradients = loss_and_gradients(fused)
-    compiled = torch.compile(fused, backend="aot_eager")
+    compiled = torch.compile(fused)
+    torch._dynamo.utils.counters.clear()
     compiled.zero_grad()
     loss = compiled(**sample_batch(), use_cache=False).loss
     loss.backward()
+    assert not torch._dynamo.utils.counters["graph_break"]
     torch.testing.assert_close(loss.detach(), expected)
     torch.testing.assert_close({n: p.grad for n, p in fused.named_parameters()}, gradients)
