@@ -226,7 +226,7 @@ def _bare(name: str, device: str, reference: Reference) -> OptimizerProvider:
     def make(parameters: list[Any], problem: OptimizerProblem, hyper: Hyper) -> Any:
         return build_optimizer(name, parameters, OptimizerSettings(hyper.lr, hyper.weight_decay, device))
 
-    return optimizer_provider(name, name, make, reference, bytes_moved=lambda problem: None, tolerance=_tolerance(name))
+    return optimizer_provider(name, name, make, reference, tolerance=_tolerance(name))
 
 
 def _tolerance(name: str) -> float:

@@ -34,6 +34,8 @@ FUSED_PASSES = 7
 #: Op by op: decay 2, lerp 3, square average 2 + 3, square root 2, correction 2, epsilon 2, update 4.
 EAGER_PASSES = 20
 
+#: Bytes per parameter to read and write both states in fp32, which apex and bitsandbytes keep for bf16 parameters too.
+FP32_STATES = 16
 #: Bytes per parameter to read and write both states in 8 bits, with an fp32 scale per block of 256 elements.
 EIGHT_BIT_STATES = 4 * (1 + 4 / 256)
 #: Parameters beyond which small states take seconds a step on a CPU.
@@ -251,22 +253,31 @@ def _other_providers() -> tuple[OptimizerProvider, ...]:
         return make
 
     def provider(
-        name: str, description: str, module: str, cls: str, package: str, state_bytes: float = 0, **extra: Any
+        name: str, description: str, module: str, cls: str, package: str, moved: Any, **extra: Any
     ) -> OptimizerProvider:
         return _provider(
             name,
             description,
             from_library(module, cls, **extra),
-            bytes_moved=_passes(3, state_bytes) if state_bytes else _passes(FUSED_PASSES),
+            bytes_moved=moved,
             unavailable=lambda problem, device: _installed(module, package, device),
-            tolerance=EIGHT_BIT_TOLERANCE if state_bytes else UPDATE_TOLERANCE,
+            tolerance=EIGHT_BIT_TOLERANCE if name.endswith("8bit") else UPDATE_TOLERANCE,
         )
 
-    bnb, ao, block = "bitsandbytes.optim", "torchao.optim", EIGHT_BIT_STATES
+    bnb, ao = "bitsandbytes.optim", "torchao.optim"
+    wide, coded = _passes(3, FP32_STATES), _passes(3, EIGHT_BIT_STATES)
     return (
-        provider("apex", "apex FusedAdam", "apex.optimizers", "FusedAdam", "apex", adam_w_mode=True),
-        provider("bitsandbytes", "bitsandbytes AdamW, 32-bit states", bnb, "AdamW", "bitsandbytes"),
-        provider("bitsandbytes-8bit", "bitsandbytes AdamW8bit, 8-bit states", bnb, "AdamW8bit", "bitsandbytes", block),
-        provider("torchao-8bit", "torchao AdamW8bit, compiled", ao, "AdamW8bit", "torchao", block),
-        provider("optimi", "optimi AdamW, a Triton launch per tensor", "optimi", "AdamW", "torch-optimi", triton=True),
-    )
+        provider("apex", "apex FusedAdam", "apex.optimizers", "FusedAdam", "apex", wide, adam_w_mode=True),
+        provider("bitsandbytes", "bitsandbytes AdamW, 32-bit states", bnb, "AdamW", "bitsandbytes", wide),
+        provider("bitsandbytes-8bit", "bitsandbytes AdamW8bit, 8-bit states", bnb, "AdamW8bit", "bitsandbytes", coded),
+        provider("torchao-8bit", "torchao AdamW8bit, compiled", ao, "AdamW8bit", "torchao", coded),
+        provider(
+            "optimi", "optimi AdamW, a Triton launch per tensor", "optimi", "AdamW", "torch-optimi", _optimi_bytes,
+            triton=True,
+        ),
+    )  # fmt: skip
+
+
+def _optimi_bytes(problem: OptimizerProblem) -> float:
+    """With bf16 parameters it reads and writes a compensation (Kahan's) as well."""
+    return _passes(FUSED_PASSES + (2 if problem.dtype == "bf16" else 0))(problem)

@@ -88,6 +88,7 @@ class OptimizerProvider(Provider):
 
     Attributes:
         make: builds the optimizer.
+        bytes_moved: bytes of one call, clipping included, ``None`` when unknown.
         clips_itself: whether ``step`` clips; otherwise ``clip_grad_norm_`` goes before it.
         graph: replay the step from a CUDA graph.
         tolerance: allowed relative error of the update; larger for states of few bits.
@@ -95,6 +96,7 @@ class OptimizerProvider(Provider):
     """
 
     make: Maker = field(default=lambda parameters, problem, hyper: None, repr=False)
+    bytes_moved: Callable[[OptimizerProblem], float | None] = field(default=lambda problem: None, repr=False)
     clips_itself: bool = False
     graph: bool = False
     tolerance: float = UPDATE_TOLERANCE
@@ -223,8 +225,6 @@ def optimizer_provider(
     description: str,
     make: Maker,
     reference: Reference,
-    *,
-    bytes_moved: Callable[[OptimizerProblem], float | None],
     **options: Any,
 ) -> OptimizerProvider:
     """Assemble an :class:`OptimizerProvider`.
@@ -234,14 +234,13 @@ def optimizer_provider(
         description: one line for people.
         make: builds the optimizer.
         reference: the float64 truth.
-        bytes_moved: bytes of one call, clipping included.
         **options: other fields of :class:`OptimizerProvider`.
     """
 
     def build(problem: OptimizerProblem, tensors: Tensors) -> Work:
         step = Step(provider, problem, tensors, HYPER)
         verify = functools.partial(check_at_size, step, provider, reference)
-        return Work(step, bytes_moved(problem), verify=verify, first=step.first)
+        return Work(step, provider.bytes_moved(problem), verify=verify, first=step.first)
 
     provider = OptimizerProvider(name, description, build, make=make, **options)
     return provider

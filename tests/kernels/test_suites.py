@@ -101,6 +101,25 @@ def test_adamw_bytes_equal_the_profilers_count(name, dtype, clip_norm):
     assert counted_bytes(provider, problem) == pytest.approx(stated, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("name", "fp32", "bf16"),
+    [
+        ("apex", 28, 22), ("bitsandbytes", 28, 22), ("bitsandbytes-8bit", 16.0625, 10.0625),
+        ("torchao-8bit", 16.0625, 10.0625), ("optimi", 28, 18), ("edgeroof", 28, 22), ("edgeroof-bf16", 20, 14),
+        ("edgeroof-8bit", 16.0625, 10.0625),
+    ],
+)  # fmt: skip
+def test_adamw_bytes_of_those_that_need_a_gpu(name, fp32, bf16):
+    """States keep their own type where a library says so; optimi adds a compensation to bf16 parameters."""
+    for dtype, expected in (("fp32", fp32), ("bf16", bf16)):
+        for clip_norm, more in ((None, 0), (1.0, 1 if name.startswith("edgeroof") else 3)):
+            suite = adamw_suite(dtype, clip_norm)
+            provider = next(p for p in suite.providers if p.name == name)
+            problem = tiny(suite, dtype)
+            moved = provider.bytes_moved(problem)
+            assert moved == (expected + more * problem.item_bytes) * problem.parameters
+
+
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_adafactor_bytes_equal_the_profilers_count(dtype):
     suite = adafactor_suite(dtype)
@@ -156,7 +175,7 @@ def test_wrong_arithmetic_is_noticed(wrong):
     def make(parameters, problem, hyper):
         return Slightly(parameters, hyper, **wrong)
 
-    provider = optimizer_provider("wrong", "wrong", make, adamw_float64, bytes_moved=lambda problem: None)
+    provider = optimizer_provider("wrong", "wrong", make, adamw_float64)
     check = check_on_fresh_inputs(provider, adamw_suite().problems["small"], "cpu", 0, adamw_float64)
     assert not check.passed
     assert "in a tensor of shape" in check.detail
@@ -169,7 +188,7 @@ def test_a_tensor_that_was_forgotten_is_noticed_at_size(skipped):
         kept = [parameter for parameter in parameters if parameter is not left_out]
         return Slightly(kept, hyper)
 
-    provider = optimizer_provider("lazy", "lazy", make, adamw_float64, bytes_moved=lambda problem: None)
+    provider = optimizer_provider("lazy", "lazy", make, adamw_float64)
     suite = adamw_suite()
     problem = dataclasses.replace(suite.problems["lora-small"], shapes=((8, 16), (16,), (8, 16), (16,)))
     step = Step(provider, problem, problem_tensors(problem, "cpu"), HYPER)
@@ -187,7 +206,7 @@ def test_not_a_number_is_wrong():
             with torch.no_grad():
                 self.parameters[3][0] = math.nan
 
-    provider = optimizer_provider("nan", "nan", lambda p, q, h: Nan(p), adamw_float64, bytes_moved=lambda problem: None)
+    provider = optimizer_provider("nan", "nan", lambda p, q, h: Nan(p), adamw_float64)
     check = check_on_fresh_inputs(provider, adamw_suite().problems["small"], "cpu", 0, adamw_float64)
     assert not check.passed
 
