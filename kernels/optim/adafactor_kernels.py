@@ -104,6 +104,15 @@ def adafactor_begin_kernel(
 
 
 @triton.jit
+def _place(tiles, tile):
+    """Tensor, matrix within it, and first row and column of a tile."""
+    place = tiles + tile * 4
+    row0 = tl.load(place + 2).to(tl.int64) * TILE_ROWS
+    col0 = tl.load(place + 3).to(tl.int64) * TILE_COLS
+    return tl.load(place).to(tl.int64), tl.load(place + 1).to(tl.int64), row0, col0
+
+
+@triton.jit
 def _fits(row, row0, col0):
     """Whether a tile is whole and its memory may be read 16 bytes at a time."""
     cols = tl.load(row + COLS)
@@ -159,10 +168,7 @@ def adafactor_sums_kernel(
 ):  # fmt: skip
     """Partial sums over one tile: squared gradients along rows and columns; squared parameters with ``SCALE``."""
     tile = tl.program_id(0).to(tl.int64)
-    tensor = tl.load(tiles + tile * 4).to(tl.int64)
-    matrix = tl.load(tiles + tile * 4 + 1).to(tl.int64)
-    row0 = tl.load(tiles + tile * 4 + 2).to(tl.int64) * TILE_ROWS
-    col0 = tl.load(tiles + tile * 4 + 3).to(tl.int64) * TILE_COLS
+    tensor, matrix, row0, col0 = _place(tiles, tile)
     row = table + tensor * WIDTH
     coefficients += tensor * COEFFICIENT_WIDTH
     if tl.load(coefficients + APPLY) != 0.0:
@@ -284,10 +290,7 @@ def _rms_of_tile(
 def adafactor_rms_kernel(table, coefficients, tiles, factors, full, segment_sums, squares, GRAD_DTYPE: tl.constexpr):
     """Sum of squares of the raw update over one tile."""
     tile = tl.program_id(0).to(tl.int64)
-    tensor = tl.load(tiles + tile * 4).to(tl.int64)
-    matrix = tl.load(tiles + tile * 4 + 1).to(tl.int64)
-    row0 = tl.load(tiles + tile * 4 + 2).to(tl.int64) * TILE_ROWS
-    col0 = tl.load(tiles + tile * 4 + 3).to(tl.int64) * TILE_COLS
+    tensor, matrix, row0, col0 = _place(tiles, tile)
     row = table + tensor * WIDTH
     coefficients += tensor * COEFFICIENT_WIDTH
     if tl.load(coefficients + APPLY) != 0.0:
@@ -390,10 +393,7 @@ def adafactor_apply_kernel(
 ):  # fmt: skip
     """Update one tile; ``exp_avg`` is ``None`` unless a first moment is kept."""
     tile = tl.program_id(0).to(tl.int64)
-    tensor = tl.load(tiles + tile * 4).to(tl.int64)
-    matrix = tl.load(tiles + tile * 4 + 1).to(tl.int64)
-    row0 = tl.load(tiles + tile * 4 + 2).to(tl.int64) * TILE_ROWS
-    col0 = tl.load(tiles + tile * 4 + 3).to(tl.int64) * TILE_COLS
+    tensor, matrix, row0, col0 = _place(tiles, tile)
     row = table + tensor * WIDTH
     coefficients += tensor * COEFFICIENT_WIDTH
     if tl.load(coefficients + APPLY) != 0.0:
