@@ -339,7 +339,7 @@ def plan(
     """How to spend the time: at least ``pairs`` and ``seconds`` of them, in several placements if building is quick.
 
     Building should take no more than a third of the time. Where six placements would take more than half of it to
-    build, there is one.
+    build, or with two pairs in each more than twice of it in all, there is one.
 
     Args:
         pair_seconds: how long one pair takes.
@@ -347,19 +347,26 @@ def plan(
         pairs: least number wanted.
         seconds: least time wanted.
         most_seconds: limit of time, building included; it may leave fewer pairs than wanted, but never fewer than six.
+            Rounding up to whole twos, in six placements, may take up to twice as long.
         most_pairs: limit of number.
     """
     each = max(pair_seconds, 1e-9)
     wanted = min(max(pairs, math.ceil(seconds / each)), max(most_pairs, pairs))
-    if build_seconds is None or FEWEST_PLACEMENTS * build_seconds > most_seconds / 2:
+    if build_seconds is None or not _affords_placements(each, build_seconds, most_seconds):
         return Plan(_even(max(FEWEST_PAIRS, min(wanted, math.floor(most_seconds / each)))), 1)
     share = max(wanted / USUAL_PLACEMENTS, 2 * build_seconds / each)
-    affordable = most_seconds / (build_seconds + share * each)
-    if affordable * share < wanted:
+    if most_seconds / (build_seconds + share * each) * share < wanted:
         share = max(share, wanted / FEWEST_PLACEMENTS)
     share = min(share, (most_seconds / FEWEST_PLACEMENTS - build_seconds) / each)
     count = max(2, _even(share))
-    return Plan(count, max(FEWEST_PLACEMENTS, min(_even(wanted / count), math.floor(affordable / 2) * 2)))
+    affordable = 2 * math.floor(most_seconds / (build_seconds + count * each) / 2)
+    return Plan(count, max(FEWEST_PLACEMENTS, min(_even(wanted / count), affordable)))
+
+
+def _affords_placements(pair_seconds: float, build_seconds: float, most_seconds: float) -> bool:
+    """Whether building the fewest takes half of the time at most, and with two pairs in each, twice of it at most."""
+    building = FEWEST_PLACEMENTS * build_seconds
+    return building <= most_seconds / 2 and building + 2 * FEWEST_PLACEMENTS * pair_seconds <= 2 * most_seconds
 
 
 def _even(number: float) -> int:
