@@ -74,11 +74,12 @@ def _headlines(result: Mapping[str, Any]) -> list[str]:
 
 
 def _knee_line(knee: Mapping[str, Any]) -> str:
-    axis, name = _called(knee["axis"]), "" if knee["series"] == "all" else f"{knee['series']}: "
+    axis = _called(knee["axis"])
+    name = "" if knee["series"] == "all" else f"{knee['series']}: "
     reached = percent(knee["padded_tokens_per_s"] / knee["best_padded_tokens_per_s"])
     if knee["rising"]:
-        return f"{name}no knee: tokens/s still rise at {axis} {knee['at']}, the largest that has run and fits."
-    return f"{name}the knee is at {axis} {knee['at']}: {reached} of the best tokens/s, and more gains little."
+        return f"{name}No knee: tokens/s still rise at {axis} {knee['at']}, the largest that has run and fits."
+    return f"{name}The knee is at {axis} {knee['at']}: {reached} of the best tokens/s, and more gains little."
 
 
 def _curves(result: Mapping[str, Any]) -> Section:

@@ -56,7 +56,7 @@ def test_the_same_plan_again_runs_nothing(projected: tuple, monkeypatch: pytest.
 def test_the_report_names_the_knee(projected: tuple) -> None:
     document = sweep_document(projected[0])
     text = printed(document)
-    assert "tokens/s still rise at batch size 4" in text or "the knee is at batch size" in text
+    assert "tokens/s still rise at batch size 4" in text or "The knee is at batch size" in text
     assert "PROJECTED" in text
     assert "would not fit" not in text
     page = document_html.render(document)
