@@ -36,8 +36,10 @@ class FusedAdamW(FusedOptimizer["AdamWEngine"]):
 
     It takes what ``torch.optim.AdamW`` takes and can replace it; state dictionaries go both ways. On CUDA with Triton
     a step is one tiny launch that computes coefficients and one launch per parameter dtype that updates all tensors
-    of all groups; steps are counted on the device, so a step can be captured in a CUDA graph (run one before the
-    capture). On a CPU, and where Triton is missing, the same arithmetic runs on torch's own fused op.
+    of all groups; steps are counted on the device, so a step can be captured in a CUDA graph. Run one before the
+    capture, and call :meth:`refresh_hyperparameters` after every change of a learning rate that is a number; one that
+    is a tensor on the device is read at every replay. On a CPU, and where Triton is missing, the same arithmetic runs
+    on torch's own fused op.
 
     Bytes per parameter and step (fp32 parameters and gradients, fp32 states: 28) are those of
     :meth:`bytes_per_parameter`.
