@@ -67,9 +67,9 @@ def profile(
     target_length: Annotated[int, typer.Option(help="tokens of a summary")] = 96,
     padding: Annotated[str, typer.Option(help="fixed, or dynamic: to the longest of the batch")] = "fixed",
     precision: Annotated[str, typer.Option(help="fp32, tf32, bf16, fp16, bf16-pure")] = "fp32",
-    optimizer: Annotated[str, typer.Option(help="adamw, adamw-loop, adamw-foreach, adamw-fused, adafactor, sgd, …")] = (
-        "adamw"
-    ),
+    optimizer: Annotated[
+        str, typer.Option(help="adamw, adamw-foreach, adamw-fused (torch's), fused-adamw (edgeroof's), …")
+    ] = ("adamw"),
     attention: Annotated[str, typer.Option(help="sdpa or eager")] = "sdpa",
     lora_rank: Annotated[int | None, typer.Option(help="train LoRA adapters of this rank on q and v only")] = None,
     gradient_accumulation: Annotated[int, typer.Option(help="micro-batches of one step")] = 1,

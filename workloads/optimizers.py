@@ -6,6 +6,7 @@ Others are added with :func:`register_optimizer`. Every optimizer decays all tra
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,11 +22,16 @@ WEIGHT_DECAY = 0.01
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """What a builder may use: hyperparameters, and the device the parameters live on."""
+    """What a builder may use: hyperparameters, the device the parameters live on, and the norm to clip gradients to.
+
+    An optimizer that clips as part of its step takes ``clip_norm``; for others whoever steps clips, see
+    :func:`clips_itself`.
+    """
 
     learning_rate: float = LEARNING_RATE
     weight_decay: float = WEIGHT_DECAY
     device: str = "cpu"
+    clip_norm: float | None = None
 
 
 Builder = Callable[["list[torch.nn.Parameter]", OptimizerSettings], "torch.optim.Optimizer"]
@@ -91,7 +97,9 @@ def optimizer_spec(name: str) -> OptimizerSpec:
         UsageError: no such optimizer; the message lists them.
     """
     if name not in _registry:
-        raise UsageError(f"unknown optimizer {name!r}; optimizers are {', '.join(_registry)}")
+        close = difflib.get_close_matches(name.lower().replace("_", "-"), _registry, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise UsageError(f"unknown optimizer {name!r}; {hint}optimizers are {', '.join(_registry)}")
     return _registry[name]
 
 
@@ -111,6 +119,11 @@ def build_optimizer(
     if not parameters:
         raise WorkloadError("the model has no trainable parameters, so there is nothing for an optimizer to do")
     return spec.build(parameters, settings)
+
+
+def clips_itself(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether the optimizer clips gradients as part of its step, so that nobody needs to before it."""
+    return getattr(optimizer, "max_grad_norm", None) is not None
 
 
 def _foreach_by_default(device: str) -> bool | None:
@@ -197,7 +210,13 @@ def _fused_adamw(
     from ..kernels.registration import register_costs
 
     register_costs()
-    return FusedAdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, **options)
+    return FusedAdamW(
+        parameters,
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.clip_norm,
+        **options,
+    )
 
 
 @register_optimizer("fused-adamw", "edgeroof's AdamW, one launch over all tensors", states=2)
@@ -227,4 +246,5 @@ def _fused_adafactor(parameters: list[torch.nn.Parameter], settings: OptimizerSe
         weight_decay=settings.weight_decay,
         scale_parameter=False,
         relative_step=False,
+        max_grad_norm=settings.clip_norm,
     )

@@ -13,7 +13,7 @@ from .client_config import PRECISIONS, ClientConfig
 from .huggingface import LoadedModel
 from .losses import causal_loss, chunked_seq2seq_loss, decoder_states, fused_seq2seq_loss, seq2seq_loss
 from .memory import available_bytes, fitting_batch, is_out_of_memory, saved_bytes
-from .optimizers import OptimizerSettings, build_optimizer, optimizer_spec
+from .optimizers import OptimizerSettings, build_optimizer, clips_itself, optimizer_spec
 from .precision import Precision
 from .samsum import Dataset
 from .vocabulary import end_token
@@ -86,7 +86,7 @@ class ClientStep:
         self.precision = precision or Precision(config.precision, config.device)
         self._loaded = loaded
         self._trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        settings = OptimizerSettings(config.learning_rate, config.weight_decay, config.device)
+        settings = OptimizerSettings(config.learning_rate, config.weight_decay, config.device, config.clip_norm)
         self.optimizer = build_optimizer(config.optimizer, self._trainable, settings)
         self.scaler = self.precision.scaler()
         self._collate = _collator(config, loaded)
@@ -226,7 +226,7 @@ class ClientStep:
     def _update(self) -> None:
         import torch
 
-        if self.config.clip_norm is not None:
+        if self.config.clip_norm is not None and not clips_itself(self.optimizer):
             if self.scaler:
                 self.scaler.unscale_(self.optimizer)
             # foreach is torch's own choice; said aloud because it would choose otherwise for fake tensors

@@ -130,7 +130,8 @@ def _inputs(problem: StepProblem, device: str) -> StepInputs:
 def _provider(name: str) -> Provider:
     def build(problem: StepProblem, inputs: StepInputs) -> Work:
         trained = [parameter for parameter in inputs.step.model.parameters() if parameter.requires_grad]
-        settings = OptimizerSettings(problem.config.learning_rate, problem.config.weight_decay, problem.config.device)
+        config = problem.config
+        settings = OptimizerSettings(config.learning_rate, config.weight_decay, config.device, config.clip_norm)
         timed = TimedStep(inputs, build_optimizer(name, trained, settings))
         return Work(timed, parts=timed.parts)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,9 @@ from .options import AdamWOptions, check_hyperparameters, check_variant
 from .plan import Plan
 from .pointers import Member, reject_unusable
 
+#: Of one group: its row, its gradients, and what steps it with given hyper-parameters.
+_Batch = tuple[int, list[Tensor], Callable[[Hyper], None]]
+
 if TYPE_CHECKING:
     from .adamw_triton import AdamWEngine
     from .engine import Scaling
@@ -32,8 +36,10 @@ class FusedAdamW(FusedOptimizer["AdamWEngine"]):
 
     It takes what ``torch.optim.AdamW`` takes and can replace it; state dictionaries go both ways. On CUDA with Triton
     a step is one tiny launch that computes coefficients and one launch per parameter dtype that updates all tensors
-    of all groups; steps are counted on the device, so a step can be captured in a CUDA graph (run one before the
-    capture). On a CPU, and where Triton is missing, the same arithmetic runs on torch's own fused op.
+    of all groups; steps are counted on the device, so a step can be captured in a CUDA graph. Run one before the
+    capture, and call :meth:`refresh_hyperparameters` after every change of a learning rate that is a number; one that
+    is a tensor on the device is read at every replay. On a CPU, and where Triton is missing, the same arithmetic runs
+    on torch's own fused op.
 
     Bytes per parameter and step (fp32 parameters and gradients, fp32 states: 28) are those of
     :meth:`bytes_per_parameter`.
@@ -171,51 +177,51 @@ class FusedAdamW(FusedOptimizer["AdamWEngine"]):
         engine.set_hyperparameters(hyper_table(self.param_groups, self.options, on_device), rates if on_device else [])
 
     def _step_on_torch(self, plan: Plan[AdamWEngine], scaling: Scaling) -> None:
-        batches = []
-        simple = scaling == (None, None) and not self.options.takes_norm
+        extras = self.options.takes_norm or scaling[0] is not None or self.options.shadow_dtype is not None
+        told = ops.watched() and extras  # of every tensor, so nothing that was kept ready is used
+        ready: list[_Batch] = []
+        work: list[_Batch] = []
+        looked_at: list[Item] = []
         for place, (row, numbered) in enumerate(plan.fallback):
-            plain = plan.plain.get(place) if simple else None
-            if plain is not None and plain.step(self._hyper(row)):
+            plain = None if told else plan.plain.get(place)
+            grads = None if plain is None else plain.gradients()
+            if plain is not None and grads is not None:
+                ready.append((row, grads, functools.partial(plain.step, grads)))
                 continue
             items = [self._item(param, number) for number, param in numbered if param.grad is not None]
-            if items:
-                batches.append((row, items))
-                plan.plain.pop(place, None)
-                if len(items) == len(numbered) and PlainBatch.fits(items):
-                    plan.plain[place] = PlainBatch(items, [self.state[item.param] for item in items])
-        if not batches:
+            if not items:
+                continue
+            reject_unusable([item.param for item in items])
+            stochastic = self.options.stochastic_rounding
+            step = functools.partial(adamw_step, items, stochastic=stochastic)
+            work.append((row, [item.grad for item in items], step))
+            looked_at += items
+            plan.plain.pop(place, None)
+            if len(items) == len(numbered) and PlainBatch.fits(items):
+                plan.plain[place] = PlainBatch(items, [self.state[item.param] for item in items])
+        if not (ready or work):
             return
-        reject_unusable([item.param for _, items in batches for item in items])
-
-        def launch() -> None:
-            self._launch_on_torch(batches, scaling)
-
-        if ops.watched() and not self._is_plain(batches, scaling[0]):
-            everything = [item for _, items in batches for item in items]
+        if work and (told or (ops.watched() and not all(item.is_plain() for item in looked_at))):
+            if ready:
+                self._launch_on_torch(ready, scaling)
             ops.fused_adamw(
-                [item.param for item in everything],
-                [item.grad for item in everything],
-                [tensor for item in everything for tensor in item.moments.tensors()],
-                [item.shadow for item in everything if item.shadow is not None],
+                [item.param for item in looked_at],
+                [item.grad for item in looked_at],
+                [tensor for item in looked_at for tensor in item.moments.tensors()],
+                [item.shadow for item in looked_at if item.shadow is not None],
                 2 if self.options.takes_norm else 1,
-                launch,
+                functools.partial(self._launch_on_torch, work, scaling),
             )
         else:
-            launch()
+            self._launch_on_torch([*ready, *work], scaling)
 
-    def _is_plain(self, batches: list[tuple[int, list[Item]]], scale: Tensor | None) -> bool:
-        """Whether the step is a call of torch's fused op and nothing else."""
-        extras = self.options.takes_norm or scale is not None or self.options.shadow_dtype is not None
-        return not extras and all(item.is_plain() for _, items in batches for item in items)
-
-    def _launch_on_torch(self, batches: list[tuple[int, list[Item]]], scaling: Scaling) -> None:
-        grads = [item.grad for _, items in batches for item in items]
-        factor, norm = gradient_factor(grads, *scaling, self.options)
+    def _launch_on_torch(self, work: list[_Batch], scaling: Scaling) -> None:
+        factor, norm = gradient_factor([grad for _, grads, _ in work for grad in grads], *scaling, self.options)
         self._norm = self._norm if norm is None else norm
         if factor is None:
             return
-        for row, items in batches:
-            adamw_step(items, self._hyper(row, factor), stochastic=self.options.stochastic_rounding)
+        for row, _, step in work:
+            step(self._hyper(row, factor))
 
     def _hyper(self, row: int, factor: float = 1.0) -> Hyper:
         group = self.param_groups[row]

@@ -2,13 +2,14 @@
 
 Plain fp32 (or fp64) states take one call of ``aten::_fused_adamw_`` over all tensors. Everything else (clipping that
 must leave the gradients alone, reduced states, bf16 parameters) runs the same op over stretches that fit in a CPU's
-cache: decode, step, encode. That costs arithmetic, not another pass over memory. Tensors that are not dense are
-copied, since the op takes them for flat memory without a check.
+cache: decode, step, encode; where gradients are clipped, small tensors share a stretch. That costs arithmetic, not
+another pass over memory. Tensors that are not dense are copied, since the op takes
+them for flat memory without a check.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ from .moments import Moments
 
 #: Elements of a stretch: small enough for a CPU's caches, large enough that calls do not count; a multiple of BLOCK.
 STRETCH = 256 * 1024
+#: The same where only gradients are scaled, in 16 MB: threads that meet less often lose less time to other programs.
+SCALED_STRETCH = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -71,18 +74,23 @@ class PlainBatch:
         """Whether tensors may be stepped like this."""
         return all(item.is_plain() and item.param.is_contiguous() and item.shadow is None for item in items)
 
-    def step(self, hyper: Hyper) -> bool:
-        """Step if nothing has changed since; otherwise do nothing and say False."""
+    def gradients(self) -> list[Tensor] | None:
+        """This step's gradients, or None when anything has changed since, so that the tensors must be looked at."""
         dtype = self._dtype
-        grads = [param.grad for param in self._params]
-        for param, grad in zip(self._params, grads):
+        grads = []
+        for param in self._params:
+            grad = param.grad
             if grad is None or param.dtype != dtype or not (param.is_contiguous() and grad.is_contiguous()):
-                return False
+                return None
             if grad.dtype != dtype:
-                return False
+                return None
+            grads.append(grad)
+        return grads
+
+    def step(self, grads: list[Tensor], hyper: Hyper) -> None:
+        """Step with what :meth:`gradients` gave."""
         torch._foreach_add_(self._steps, 1)
-        _fused(self._params, grads, self._first, self._second, self._steps, hyper)  # type: ignore[arg-type]
-        return True
+        _fused_scaled(self._params, grads, self._first, self._second, self._steps, hyper)
 
 
 def adamw_step(items: Sequence[Item], hyper: Hyper, *, stochastic: bool) -> None:
@@ -95,22 +103,56 @@ def adamw_step(items: Sequence[Item], hyper: Hyper, *, stochastic: bool) -> None
     """
     steps = [item.step for item in items]
     torch._foreach_add_(steps, 1)
-    plain = [item for item in items if hyper.factor == 1.0 and item.is_plain()]
-    if plain:
-        _fused(
-            [flat_view(item.param) for item in plain],
-            [flat_view(item.grad) for item in plain],
-            [item.moments.first for item in plain],
-            [item.moments.second for item in plain],
-            [item.step for item in plain],
-            hyper,
-        )
-    rest = items if not plain else [item for item in items if not item.is_plain()]
-    for item in rest:
+    plain = [item for item in items if item.is_plain()]
+    _fused_scaled(
+        [flat_view(item.param) for item in plain],
+        [flat_view(item.grad) for item in plain],
+        [item.moments.first for item in plain],
+        [item.moments.second for item in plain],
+        [item.step for item in plain],
+        hyper,
+    )
+    for item in items if not plain else [item for item in items if not item.is_plain()]:
         _step_in_stretches(item, hyper, stochastic)
     for item in items:
         if item.shadow is not None:
             item.shadow.copy_(item.param)
+
+
+def _fused_scaled(
+    params: list[Tensor],
+    grads: list[Tensor],
+    first: list[Tensor],
+    second: list[Tensor],
+    steps: list[Tensor],
+    hyper: Hyper,
+) -> None:
+    """The fused op on gradients times ``hyper.factor``, which themselves stay as they are."""
+    if hyper.factor == 1.0:
+        if params:
+            _fused(params, grads, first, second, steps, hyper)
+        return
+    for some in _batches([param.numel() for param in params]):
+        if params[some.start].numel() <= SCALED_STRETCH:
+            scaled = list(torch._foreach_mul(grads[some], hyper.factor))
+            _fused(params[some], scaled, first[some], second[some], steps[some], hyper)
+            continue
+        flat = [flat_view(tensors[some.start]) for tensors in (params, grads, first, second)]
+        for start in range(0, flat[0].numel(), SCALED_STRETCH):
+            param, grad, mean, square = (tensor[start : start + SCALED_STRETCH] for tensor in flat)
+            _fused([param], [grad * hyper.factor], [mean], [square], steps[some], hyper)
+
+
+def _batches(sizes: Sequence[int]) -> Iterator[slice]:
+    """Neighbours that together have no more than a stretch; a larger one stands alone."""
+    begin = count = 0
+    for index, size in enumerate(sizes):
+        if index > begin and count + size > SCALED_STRETCH:
+            yield slice(begin, index)
+            begin, count = index, 0
+        count += size
+    if sizes:
+        yield slice(begin, len(sizes))
 
 
 def _fused(

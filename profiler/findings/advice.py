@@ -30,7 +30,7 @@ class Group(NamedTuple):
 
 
 def _is_unfused_optimizer(group: Group) -> bool:
-    return group.phase == "optimizer" and not group.op.startswith("aten::_fused_")
+    return group.phase == "optimizer" and not group.op.startswith(("aten::_fused_", "edgeroof::"))
 
 
 def _is_matmul(group: Group) -> bool:

@@ -93,8 +93,9 @@ def test_grad_scaler_unscales_and_skips(backend: str, options: dict) -> None:
 def test_the_cpu_path_does_not_depend_on_its_stretches(monkeypatch: pytest.MonkeyPatch, options: dict) -> None:
     results = []
     for stretch in (512, 1 << 18):
-        monkeypatch.setattr("edgeroof.kernels.optim.adamw_torch.STRETCH", stretch)
-        params = make_params([(1700,), (30, 40)])
+        for name in ("STRETCH", "SCALED_STRETCH"):
+            monkeypatch.setattr(f"edgeroof.kernels.optim.adamw_torch.{name}", stretch)
+        params = make_params([(1700,), (30, 40), (100,), (200,), (300,)])
         train(fused(params, "torch", **options), params, 1)
         results.append(params)
     for whole, cut in zip(*results):

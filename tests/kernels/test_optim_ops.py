@@ -1,6 +1,7 @@
 """A profile sees a fused step as one op, priced at its documented bytes; unwatched, nothing is added."""
 
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -17,12 +18,12 @@ MATRIX = [(64, 256), (256, 64)]
 NUMEL = 2 * 64 * 256
 
 
-def recorded(optimizer: torch.optim.Optimizer, params: list) -> list:
+def recorded(optimizer: torch.optim.Optimizer, params: list, names: tuple[str, ...] = ("edgeroof::",)) -> list:
     train(optimizer, params, 1)
     set_grads(params, 1)
     with OpRecorder(torch.nn.Module()) as recorder:
         optimizer.step()
-    return [record for record in recorder.records if record.name.startswith("edgeroof::")]
+    return [record for record in recorder.records if record.name.startswith(names)]
 
 
 @both_backends
@@ -49,6 +50,35 @@ def test_adamw_is_priced_at_its_documented_bytes(backend: str, dtype: torch.dtyp
     assert sum(cost.bytes for cost in costs) == expected * NUMEL
 
 
+@pytest.mark.parametrize(
+    ("make", "unscale_first", "expected"),
+    [
+        (lambda params: torch.optim.AdamW(params, foreach=True), False, 88),
+        (lambda params: torch.optim.AdamW(params, foreach=True), True, 100),
+        (lambda params: torch.optim.AdamW(params, fused=True), False, 40),
+        (lambda params: torch.optim.AdamW(params, fused=True), True, 48),
+        (lambda params: FusedAdamW(params), False, 36),
+        (lambda params: FusedAdamW(params, max_grad_norm=1.0), False, 40),
+    ],
+)
+def test_bytes_of_a_step_under_grad_scaler(make: Any, unscale_first: bool, expected: int) -> None:
+    """GradScaler reads and rewrites the gradients to look for infinities; torch's fused step writes them again."""
+    register_costs()
+    params = make_params(MATRIX)
+    optimizer = make(params)
+    scaler = torch.amp.GradScaler(params[0].device.type, init_scale=2.0)
+    scaler.scale(torch.zeros((), device=params[0].device))
+    train(optimizer, params, 1)
+    set_grads(params, 1)
+    with OpRecorder(torch.nn.Module()) as recorder:
+        if unscale_first:
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(params, 1.0)
+        scaler.step(optimizer)
+    costs = [price(record) for record in recorder.records]
+    assert sum(cost.bytes for cost in costs if cost is not None) == pytest.approx(expected * NUMEL, rel=0.001)
+
+
 @both_backends
 @pytest.mark.parametrize("limit", [None, 1.0])
 def test_adafactor_is_priced_near_its_documented_bytes(backend: str, limit: float | None) -> None:
@@ -70,6 +100,15 @@ def test_a_plain_step_on_cpu_is_torchs_own_op() -> None:
     names = [record.name for record in recorder.records]
     assert names.count("aten::_fused_adamw_") == 1
     assert len(names) <= 2
+
+
+def test_plain_and_other_tensors_of_one_step_are_both_seen() -> None:
+    """fp32 goes to torch's own op though bf16 parameters, with fp32 states, do not; each is told once."""
+    plain, other = make_params(MATRIX), make_params(MATRIX, torch.bfloat16)
+    params = [torch.nn.Parameter(param.detach().cpu()) for param in (*plain, *other)]
+    records = recorded(FusedAdamW(params), params, names=("edgeroof::", "aten::_fused_adamw_"))
+    assert [record.name for record in records] == ["aten::_fused_adamw_", "edgeroof::fused_adamw_"]
+    assert [len(record.args[0]) for record in records] == [2, 2]
 
 
 @pytest.mark.parametrize("options", [{}, {"state_dtype": "int8"}, {"max_grad_norm": 1.0}])

@@ -137,6 +137,21 @@ def test_clipping_under_fp16_sees_unscaled_gradients():
     assert norm.item() == pytest.approx(0.01, rel=1e-3)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_edgeroofs_optimizers_clip_within_their_step(precision):
+    """The gradients stay as they were; what reaches the moments is what torch's clipping and step put there."""
+    ours, theirs = (build(clip_norm=0.01, precision=precision, dropout=0.0, optimizer=name)
+                    for name in ("fused-adamw", "adamw-fused"))  # fmt: skip
+    for step in (ours, theirs):
+        step.run(step.batches[0])
+    norm = torch.stack([parameter.grad.norm() for parameter in ours.model.parameters()]).norm()
+    assert norm.item() > 1.0
+    assert ours.optimizer.grad_norm.item() > 0.1
+    for parameter, other in zip(ours.model.parameters(), theirs.model.parameters()):
+        moment, expected = ours.optimizer.state[parameter]["exp_avg"], theirs.optimizer.state[other]["exp_avg"]
+        torch.testing.assert_close(moment, expected, rtol=1e-3, atol=1e-7)
+
+
 def test_lora_trains_the_adapters_alone():
     pytest.importorskip("peft")
     step = build(lora_rank=4, learning_rate=1e-2)

@@ -92,3 +92,9 @@ def test_names_and_configurations_do_not_load_torch():
         "ClientConfig(); optimizer_names(); known_models(); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("typed", ["fused_adamw", "fusedadamw", "FUSED-ADAMW"])
+def test_a_slip_in_a_name_is_helped(typed):
+    with pytest.raises(UsageError, match=r"did you mean 'fused-adamw'\? optimizers are adamw, .*fused-adafactor"):
+        build_optimizer(typed, [], OptimizerSettings())

@@ -59,6 +59,21 @@ def test_every_call_trains_the_shared_model_with_its_own_optimizer():
     assert states() is None  # the shared step does not keep what is built anew in another place
 
 
+def test_edgeroofs_optimizers_clip_as_part_of_their_step():
+    suite = tiny_suite(clip_norm=0.01)
+    problem = suite.problems["tiny"]
+    inputs = suite.inputs(problem, "cpu")
+    norms = {}
+    for provider in suite.providers:
+        if provider.name in ("adamw-fused", "fused-adamw", "fused-adafactor"):
+            work = provider.build(problem, inputs)
+            work.call()
+            gradients = [parameter.grad.norm() for parameter in inputs.step.model.parameters()]
+            norms[provider.name] = float(torch.stack(gradients).norm())
+    assert norms.pop("adamw-fused") == pytest.approx(0.01, rel=1e-3)
+    assert min(norms.values()) > 0.1  # clipped where they are read, and not rewritten
+
+
 @pytest.mark.parametrize("name", optimizer_names())
 def test_every_registered_optimizer_is_checked_against_float64(name):
     suite = tiny_suite()

@@ -154,6 +154,8 @@ def test_timing_verdict(optimizer_ms: float, expected: str) -> None:
     [
         (("aten::_foreach_mul_", "optimizer", "memory", 0.9), "adamw-fused"),
         (("aten::_fused_adamw_", "optimizer", "memory", 0.9), "8-bit"),
+        (("edgeroof::fused_adamw_", "optimizer", "memory", 0.9), "8-bit"),
+        (("edgeroof::fused_adafactor_", "optimizer", "memory", 0.4), "a kernel matter"),
         (("aten::mm", "forward", "compute", 0.8), "higher peak on this device"),
         (("aten::bmm", "backward", "inefficient", 0.1), "far below both roofs"),
         (("aten::_softmax", "forward", "memory", 0.5), "fused kernel"),
