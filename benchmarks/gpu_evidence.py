@@ -30,7 +30,7 @@ from typing import Any
 import evidence_summary
 
 ROOT = Path(__file__).resolve().parents[1]
-EDGEROOF = [sys.executable, "-c", "from edgeroof.cli import main; main()"]
+EDGEROOF = [sys.executable, "-m", "edgeroof"]
 #: Files larger than this stay where they were made.
 MOST_BYTES = 8 << 20
 #: Suites of T5's operators.

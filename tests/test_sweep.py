@@ -71,7 +71,7 @@ def test_a_killed_sweep_goes_on(tmp_path: Path, device: str) -> None:
     folder = tmp_path / "killed"
     arguments = ["sweep", "--device", device, "--model", "tiny", "--source-length", "32", "--target-length", "16"]
     arguments += ["--batch-size", "1,2,3", "--steps", "1", "--profiled-steps", "1", "--out", str(folder)]
-    command = [sys.executable, "-c", "from edgeroof.cli import main; main()", *arguments]
+    command = [sys.executable, "-m", "edgeroof", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 600
     while not recorded(folder) and process.poll() is None and time.monotonic() < deadline:

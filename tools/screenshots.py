@@ -73,7 +73,7 @@ def run_of(kind: str, folder: Path | None, scratch: Path) -> Run:
     """
     if folder is None:
         folder = scratch / kind
-        arguments = [sys.executable, "-m", "edgeroof.cli", "profile", *COMMANDS[kind], "--out", str(folder)]
+        arguments = [sys.executable, "-m", "edgeroof", "profile", *COMMANDS[kind], "--out", str(folder)]
         subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL)
     run = edgeroof.load(folder)
     if run.summary["kind"] != kind:
