@@ -11,6 +11,7 @@ from ..losses import causal_loss, seq2seq_loss
 from ..samsum import Example
 from ..vocabulary import end_token
 from .rouge import rouge_l
+from .training import fitting_threads
 
 if TYPE_CHECKING:
     from .training import ClientTrainer
@@ -31,6 +32,11 @@ class Evaluation:
 
 def evaluate(trainer: ClientTrainer) -> Evaluation:
     """Evaluate the weights that are in the trainer's model now; neither they nor torch's generators are changed."""
+    with fitting_threads(trainer.config.client):
+        return _evaluate(trainer)
+
+
+def _evaluate(trainer: ClientTrainer) -> Evaluation:
     import torch
 
     model, client = trainer.model, trainer.config.client

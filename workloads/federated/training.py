@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...errors import UpdateError, WorkloadError
 from ..client import load_for_training
+from ..client_config import ClientConfig
 from ..step import ClientStep
 from .codecs import Compressor, parse_codec
 from .config import FederatedConfig
@@ -76,6 +78,10 @@ class ClientTrainer:
         Raises:
             WorkloadError: the training diverged, or cannot run.
         """
+        with fitting_threads(self.config.client):
+            return self._train(client, round_number, weights, compressor)
+
+    def _train(self, client: int, round_number: int, weights: Update, compressor: Compressor) -> ClientResult:
         self.load(weights)
         step = self._step(client, round_number)
         began = time.perf_counter()
@@ -103,6 +109,24 @@ class ClientTrainer:
         self.model.train()
         torch.manual_seed(seed)
         return ClientStep(config, self._loaded, data)
+
+
+@contextlib.contextmanager
+def fitting_threads(client: ClientConfig) -> Iterator[None]:
+    """One thread for the tiny model on a CPU: its operators are too small to share.
+
+    OpenMP's threads spin while they wait for each other. Where another process wants one of the cores, a round of the
+    tiny model then takes minutes in place of seconds.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    if client.model == "tiny" and client.device == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def seed_of(*parts: int) -> int:

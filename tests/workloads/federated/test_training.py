@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from edgeroof.errors import UpdateError, UsageError, WorkloadError
+from edgeroof.workloads.client_config import ClientConfig
 from edgeroof.workloads.federated.codecs import parse_codec
 from edgeroof.workloads.federated.config import FederatedConfig
-from edgeroof.workloads.federated.training import new_compressor, seed_of
+from edgeroof.workloads.federated.training import fitting_threads, new_compressor, seed_of
 from edgeroof.workloads.federated.update import from_bytes
 
 from .tiny import TINY, federation
@@ -96,3 +97,15 @@ def test_too_little_data_is_told(tmp_path: Path) -> None:
     (tmp_path / "train.json").write_text(json.dumps(dialogues))
     with pytest.raises(WorkloadError, match="too few"):
         federation(client={"data": str(tmp_path / "train.json")})
+
+
+@pytest.mark.parametrize(("model", "threads"), [("tiny", 1), ("small", 2)])
+def test_the_tiny_model_has_one_thread(model: str, threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with fitting_threads(ClientConfig(model=model)):
+            assert torch.get_num_threads() == threads
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
