@@ -46,6 +46,7 @@ def check_documents(folder: Path) -> None:
             named |= {Path(link).name}
         assert str(Path.home()) not in text
         assert str(folder) not in text
+        assert str(Path(__file__).resolve().parents[2]) not in text
         assert "/work/" not in text
         assert platform.node() not in text or len(platform.node()) < 5
         assert len(getpass.getuser()) < 5 or getpass.getuser() not in text
