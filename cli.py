@@ -70,7 +70,7 @@ def profile(
     optimizer: Annotated[
         str, typer.Option(help="adamw, adamw-foreach, adamw-fused (torch's), fused-adamw (edgeroof's), …")
     ] = ("adamw"),
-    attention: Annotated[str, typer.Option(help="sdpa or eager")] = "sdpa",
+    attention: Annotated[str, typer.Option(help="sdpa, eager, or edgeroof's flash (T5 only)")] = "sdpa",
     lora_rank: Annotated[int | None, typer.Option(help="train LoRA adapters of this rank on q and v only")] = None,
     gradient_accumulation: Annotated[int, typer.Option(help="micro-batches of one step")] = 1,
     checkpointing: Annotated[bool, typer.Option("--checkpointing", help="recompute activations in backward")] = False,

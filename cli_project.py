@@ -43,7 +43,8 @@ def project_command(
     attention: Annotated[
         str | None,
         typer.Option(
-            help="sdpa or eager; by default sdpa, with --mode eager; there also eager-2023, as it was written then"
+            help="sdpa, eager or flash (T5 only), by default sdpa; with --mode eager or sdpa, by default eager, or "
+            "eager-2023, as it was written then"
         ),
     ] = None,
     lora_rank: Annotated[int | None, typer.Option(help="train LoRA adapters of this rank only")] = None,

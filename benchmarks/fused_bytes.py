@@ -26,6 +26,7 @@ SCORES = "attention scores to probabilities"
 NORMS = "norms, dropout and residual adds"
 GATE = "gated GELU and dropout"
 LOSS = "cross-entropy"
+PRODUCTS = "attention products"
 REST = "all else: matrix products, embeddings, copies"
 
 _MATRIX_PRODUCTS = ("mm", "bmm", "addmm", "baddbmm")
@@ -60,15 +61,21 @@ def block_of(record: Any, config: ClientConfig) -> str:
     """The block an op counts to, with its stack where it has one."""
     name = record.name.partition("::")[2]
     if name in _MATRIX_PRODUCTS:
-        return REST
+        found = _ATTENTION.match(record.module)
+        return _attention(found, PRODUCTS) if found and _has_scores(record, config) else REST
     if record.phase == "loss" or name.startswith("cross_entropy") or _is_loss(record, config):
         return LOSS
     for pattern, what in ((_ATTENTION, SCORES), (_NORM, NORMS), (_GATE, GATE)):
         found = pattern.match(record.module)
-        if found and (what != SCORES or _has_scores(record, config)):
-            crossing = what == SCORES and found[2] == "EncDecAttention"
-            return f"{found[1]}: {'cross-' if crossing else 'self-' if what == SCORES else ''}{what}"
+        if found and what != SCORES:
+            return f"{found[1]}: {what}"
+        if found and (name.startswith("attention") or _has_scores(record, config)):
+            return _attention(found, what)
     return REST
+
+
+def _attention(found: re.Match[str], what: str) -> str:
+    return f"{found[1]}: {'cross-' if found[2] == 'EncDecAttention' else 'self-'}{what}"
 
 
 def _is_loss(record: Any, config: ClientConfig) -> bool:
@@ -116,6 +123,19 @@ def _row(title: str, blocks: Iterable[str], eager: Counter[Key], fused: Counter[
     return f"| {title}{where} | {' | '.join(cells)} |"
 
 
+def attention_table(eager: Counter[Key], fused: Counter[Key], flash: Counter[Key], layers: int) -> Iterator[str]:
+    """Lines of a Markdown table of attentions with their two products, forward and backward, in MB a layer."""
+    yield "| attention with its products | eager | softmax fused | whole | softmax, fewer | whole, fewer |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: |"
+    for which in ("encoder: self-", "decoder: self-", "decoder: cross-"):
+        sides = [
+            sum(side[which + what, one] for what in (SCORES, PRODUCTS) for one in ("forward", "backward"))
+            for side in (eager, fused, flash)
+        ]
+        cells = [f"{side / layers / 1e6:,.0f}" for side in sides] + [f"{sides[0] / side:.2f} ×" for side in sides[1:]]
+        yield f"| {which}attention, a layer | {' | '.join(cells)} |"
+
+
 def sections(config: ClientConfig, layers: int) -> Iterator[str]:
     """Tables in fp32 and in bf16 autocast."""
     import dataclasses
@@ -125,7 +145,9 @@ def sections(config: ClientConfig, layers: int) -> Iterator[str]:
         fused = dataclasses.replace(eager, fused=True)
         shape = f"batch {config.micro_batch}, {config.source_length}/{config.target_length} tokens"
         yield f"FLAN-T5-{config.model}, {shape}, {title}; MB, means over {layers} layers:"
-        yield "\n".join(table(bytes_of(eager), bytes_of(fused), layers))
+        sides = [bytes_of(one) for one in (eager, fused, dataclasses.replace(fused, attention="flash"))]
+        yield "\n".join(table(*sides[:2], layers))
+        yield "\n".join(attention_table(*sides, layers))
 
 
 def filled(document: str, parts: list[str]) -> str:

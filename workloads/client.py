@@ -108,8 +108,9 @@ def load_for_training(config: ClientConfig, device: str, **options: Any) -> Load
     Raises:
         WorkloadError: the model cannot be used here.
     """
+    attention = "eager" if config.attention == "flash" else config.attention
     loaded = load_model(
-        config.model, attention=config.attention, seed=config.seed, device=device, dropout=config.dropout, **options
+        config.model, attention=attention, seed=config.seed, device=device, dropout=config.dropout, **options
     )
     check_positions(loaded, config.source_length + (config.target_length if loaded.causal else 0))
     if not loaded.causal and not hasattr(loaded.model, "prepare_decoder_input_ids_from_labels"):
@@ -122,12 +123,19 @@ def load_for_training(config: ClientConfig, device: str, **options: Any) -> Load
         add_lora(loaded.model, config.lora_rank, config.seed)
     if config.checkpointing:
         _enable_checkpointing(loaded.model)
-    if config.fused:
-        from ..kernels.patch import fuse
-
-        fuse(loaded.model)
+    _fuse(loaded.model, config)
     loaded.model.train()
     return loaded
+
+
+def _fuse(model: Any, config: ClientConfig) -> None:
+    """Put in edgeroof's operators, as far as they are wanted."""
+    from ..kernels.patch import FLASH, fuse
+
+    if config.attention == "flash":
+        fuse(model, only=FLASH if config.fused else ["attention"])
+    elif config.fused:
+        fuse(model)
 
 
 def _enable_checkpointing(model: Any) -> None:

@@ -17,7 +17,8 @@ PRECISIONS = {
     "fp16": "fp16 autocast over fp32 weights, gradients and optimizer states, with a gradient scaler",
     "bf16-pure": "weights, gradients, optimizer states and LoRA adapters in bf16",
 }
-ATTENTIONS = ("eager", "sdpa")
+#: transformers' own two, and edgeroof's, for T5 only.
+ATTENTIONS = ("eager", "sdpa", "flash")
 PADDINGS = ("fixed", "dynamic")
 
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
@@ -40,7 +41,7 @@ class ClientConfig:
         learning_rate: constant rate.
         weight_decay: of all trainable weights.
         lora_rank: rank of LoRA adapters on the query and value projections; None trains all weights.
-        attention: ``"eager"`` or ``"sdpa"``.
+        attention: ``"eager"``, ``"sdpa"``, or ``"flash"``, :func:`edgeroof.kernels.attention.attention`; T5 only.
         gradient_accumulation: micro-batches of one optimizer step.
         checkpointing: recompute activations in the backward pass.
         fused: compute with edgeroof's fused operators, see :func:`edgeroof.kernels.patch.fuse`; T5 only.

@@ -57,6 +57,9 @@ FORMS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "eager-attention": ("transformers' eager attention", _eager_attention),
 }
 
+#: What ``attention`` is in the configuration of a form, where it is not the step's.
+_ATTENTION = {"flash-model": "flash", "eager-attention": "eager"}
+
 #: Forms that compute with edgeroof's operators.
 FUSED = ("fused-model", "flash-model")
 
@@ -84,7 +87,8 @@ def step_with(step: ClientStep, form: str) -> ClientStep:
     """
     other = copy.copy(step)
     other.model = FORMS[form][1](sharing_copy(step.model))
-    other.config = dataclasses.replace(step.config, fused=form in FUSED)
+    attention = _ATTENTION.get(form, step.config.attention)
+    other.config = dataclasses.replace(step.config, fused=form in FUSED, attention=attention)
     return other
 
 

@@ -32,7 +32,7 @@ def test_defaults_are_those_of_the_paper():
         ("lora_rank", 0, "lora_rank is 0"),
         ("dialogues", 0, "dialogues is 0"),
         ("precision", "fp8", "one of fp32, tf32, bf16, fp16, bf16-pure"),
-        ("attention", "flash", "one of eager, sdpa"),
+        ("attention", "magic", "one of eager, sdpa, flash"),
         ("padding", "left", "one of fixed, dynamic"),
         ("optimizer", "adam", "optimizers are adamw"),
         ("learning_rate", 0.0, "learning_rate is 0.0; it must be above 0"),

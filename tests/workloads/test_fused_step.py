@@ -26,7 +26,12 @@ def losses(step, steps):
     return torch.stack([step.run(step.batches[index % len(step.batches)]).loss for index in range(steps)])
 
 
-FORMS = {"fused": {"fused": True}, "chunked": {"fused": True, "chunked_loss": True}}
+FORMS = {
+    "fused": {"fused": True},
+    "chunked": {"fused": True, "chunked_loss": True},
+    "flash": {"attention": "flash"},
+    "fused-flash": {"fused": True, "attention": "flash"},
+}
 FUSED = pytest.mark.parametrize("fused", FORMS.values(), ids=FORMS)
 
 
@@ -62,11 +67,12 @@ def test_configuration_and_description():
         ClientConfig(chunked_loss=True)
 
 
-def test_other_models_are_refused(tmp_path):
+@pytest.mark.parametrize("fused", [{"fused": True}, {"attention": "flash"}])
+def test_other_models_are_refused(tmp_path, fused):
     path = tmp_path / "config.json"
     path.write_text('{"model_type": "gpt2", "n_embd": 32, "n_layer": 1, "n_head": 2, "vocab_size": 512}')
     with pytest.raises(EdgeroofError, match="only T5 and FLAN-T5 can be fused"):
-        build(model=str(path), fused=True)
+        build(model=str(path), **fused)
 
 
 @FUSED
@@ -78,6 +84,9 @@ def test_a_profile_of_the_fused_step_is_priced(fused):
     assert run.summary["ledger"]["priced_share"]["exact"] >= 0.97
     assert run.summary["ledger"]["linked_share"] >= 0.99
     ours = run.kernels[run.kernels["op"].str.startswith("edgeroof::")]
-    wanted = {"softmax", "softmax_backward", "rms_norm", "add_rms_norm", "gated_gelu"}
+    attention = fused.get("attention", "softmax").replace("flash", "attention")
+    wanted = {attention, f"{attention}_backward"}
+    if fused.get("fused"):
+        wanted |= {"rms_norm", "add_rms_norm", "gated_gelu"}
     assert wanted <= set(ours["op"].str.removeprefix("edgeroof::"))
     assert (ours["phase"] != "unknown").all()
