@@ -26,6 +26,7 @@ from edgeroof.workloads.federated.flower.jobs import run_rounds
 from edgeroof.workloads.federated.flower.processes import Processes, free_ports
 from edgeroof.workloads.federated.rounds import Federation
 
+from .command_lines import words
 from .flower_keys import make_certificates, make_node_key
 from .tiny import TINY, federation
 
@@ -68,7 +69,7 @@ def test_flower_gives_the_weights_of_the_local_engine(tmp_path: Path) -> None:
     expected = local_weights(rounds=1, clients=2, sampled=1)
     assert all(torch.allclose(expected[name], found.weights[name], atol=1e-6) for name in expected)
     assert sorted(path.name for path in (tmp_path / "run" / fl.CHECKPOINTS).iterdir()) == ["round-0000", "round-0001"]
-    assert not [process for process in family() if "flower" in " ".join(process.cmdline())]
+    assert not [process for process in family() if "flower" in " ".join(words(process))]
 
 
 @pytest.mark.slow
@@ -79,7 +80,7 @@ def test_half_of_the_nodes_killed_mid_round(tmp_path: Path, patience_s: float) -
     def kill(what: str, done: int, total: int) -> None:
         if what == "round 1" and not killed:
             for process in family():
-                if any(f"index={index} nodes=4" in process.cmdline() for index in (1, 2)):
+                if any(f"index={index} nodes=4" in words(process) for index in (1, 2)):
                     killed.append(process)
                     process.kill()
 
@@ -183,7 +184,7 @@ def test_nothing_is_left_of_a_command_that_is_interrupted(tmp_path: Path, how: s
     root = psutil.Process(command.pid)
 
     def tools() -> list[str]:
-        return [" ".join(process.cmdline()) for process in root.children(recursive=True)]
+        return [" ".join(words(process)) for process in root.children(recursive=True)]
 
     wait_for(lambda: sum("nodes=2" in line for line in tools()) == 2 and any("superexec" in line for line in tools()))
     started = root.children(recursive=True)

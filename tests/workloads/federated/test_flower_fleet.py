@@ -25,6 +25,8 @@ from edgeroof.workloads.federated.flower.deployment import FlowerOptions
 from edgeroof.workloads.federated.flower.fleet_server import _keep
 from edgeroof.workloads.federated.flower.nodes import Node
 
+from .command_lines import words
+
 PHASES = {"forward": 30.0, "backward": 60.0, "optimizer": 10.0}
 
 
@@ -170,7 +172,7 @@ class Throttle(threading.Thread):
 
     def family(self) -> list[psutil.Process]:
         children = psutil.Process().children(recursive=True)
-        nodes = [process for process in children if self.mark in commands(process)]
+        nodes = [process for process in children if self.mark in words(process)]
         return [each for node in nodes for each in [node, *node.children(recursive=True)]]
 
     def send(self, processes: list[psutil.Process], number: int) -> None:
@@ -184,13 +186,6 @@ class Throttle(threading.Thread):
     def __exit__(self, *error: object) -> None:
         self.ended.set()
         self.join()
-
-
-def commands(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
 
 
 @pytest.mark.slow
