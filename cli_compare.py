@@ -20,8 +20,9 @@ from . import api
 from . import compare as comparing
 from . import sweep as sweeping
 from .cli_kernels import GATE_FAILED, result_folder
-from .errors import UsageError
+from .errors import UsageError, WorkloadError
 from .progress import calibration_progress, count_progress
+from .sweep_identity import folder_name
 
 _SIDES = ("--a", "--b")
 
@@ -132,7 +133,7 @@ def sweep(
         device=device,
         capture={"warmup_steps": warmup, "steps": steps, "profiled_steps": profiled_steps},
     )
-    folder = out or Path("runs") / f"sweep-{'-'.join(Path(name).stem for name in axes['model'])}-{Path(device).stem}"
+    folder = out or Path("runs") / folder_name(axes["model"], device)
     if not plan["projected"]:
         with calibration_progress() as on_calibration:
             api.this_machine(device, on_calibration=on_calibration)
@@ -145,10 +146,13 @@ def sweep(
         )
     if as_json:
         typer.echo(json.dumps(result))
-        return
-    from .reports.sweep import sweep_document
+    else:
+        from .reports.sweep import sweep_document
 
-    _print(sweep_document(result), folder)
+        _print(sweep_document(result), folder)
+    failed = sweeping.failed_points(result)
+    if failed:
+        raise WorkloadError(failed)
 
 
 @contextlib.contextmanager
