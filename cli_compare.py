@@ -22,6 +22,7 @@ from . import sweep as sweeping
 from .cli_kernels import GATE_FAILED, result_folder
 from .errors import UsageError, WorkloadError
 from .progress import calibration_progress, count_progress
+from .reports.text import clean
 from .sweep_identity import folder_name
 
 _SIDES = ("--a", "--b")
@@ -58,7 +59,7 @@ def compare(
     b: Annotated[list[Path] | None, typer.Option("--b", help="repeated runs of the other side")] = None,
     mixed: Annotated[bool, typer.Option("--mixed", help="allow measured beside projected runs")] = False,
     fail_if_slower: Annotated[
-        float | None, typer.Option(min=0.0, metavar="PCT", help="exit with 3 if a step is slower by more than this")
+        float | None, typer.Option(min=0.0, metavar="PCT", help="exit with 3 if a step is SLOWER by more than this")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="folder for the result; by default a new one under runs/")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON, nothing else")] = False,
@@ -75,10 +76,11 @@ def compare(
         from .reports.compare import compare_document
 
         _print(compare_document(result), saved)
-    slower = comparing.slower_than(result, fail_if_slower) if fail_if_slower is not None else []
-    if slower:
-        Console(stderr=True, highlight=False, soft_wrap=True).print("gate: " + "; ".join(slower), markup=False)
-        raise typer.Exit(GATE_FAILED)
+    if fail_if_slower is not None:
+        gate = comparing.gate(result, fail_if_slower)
+        Console(stderr=True, highlight=False, soft_wrap=True).print(clean(gate.line), markup=False)
+        if gate.failed:
+            raise typer.Exit(GATE_FAILED)
 
 
 def _sides(runs: list[Path], a: list[Path], b: list[Path]) -> list[list[Path]]:
