@@ -9,7 +9,7 @@ from typing import Any
 from ..profiler.comparison.breakdown import NO_KERNEL, OUTSIDE
 from ..profiler.schema import BOUNDS
 from .compare_figures import letter, rooflines, waterfall
-from .document import Bar, Bars, Document, Facts, Lines, Paragraph, Part, Section, Table
+from .document import Bar, Bars, Document, Facts, Figure, Paragraph, Part, Section, Table
 from .text import UNKNOWN, binary_bytes, count, duration, known, number, percent
 
 #: Rows of the tables of ops and kernels; what is left is summed in one more row.
@@ -83,7 +83,7 @@ def _marked(section: Section, of: Sequence[Mapping[str, Any]], sides: Sequence[M
     kinds = _kinds(of)
     mark = kinds[0] if len(kinds) == 1 else ", ".join(f"{letter(side)} {side['kind']}" for side in of)
     blocks = (
-        replace(block, mark=mark) if isinstance(block, Table | Bars | Lines) and not block.mark else block
+        replace(block, mark=mark) if isinstance(block, Table | Figure) and not block.mark else block
         for block in section.blocks
     )
     return replace(section, blocks=tuple(blocks))
