@@ -88,8 +88,9 @@ def test_oort_prefers_useful_and_fast_clients() -> None:
 def test_one_figure_neither_stops_nor_fills_a_round(name: str, loss: float) -> None:
     view = fleet(loss=[loss, *[2.0] * 5])
     assert len(selection(name).choose(view, 3)) == 3
+    absence = usefulness(fleet(loss=[0.0] * 6))[0]
     scores = usefulness(view)
-    assert scores[0] <= 11 * min(scores.values())
+    assert scores[0] - absence <= 10.001 * (scores[1] - absence)
 
 
 def test_mfu_prefers_devices_that_are_well_used() -> None:
