@@ -61,8 +61,8 @@ def compression(
 
 @app.command(epilog="Example: edgeroof fl study selection --seeds 5 --strategies random,oort,tokens-per-joule")
 def selection(
-    strategies: Annotated[str, typer.Option(help="the first is what others are compared with; mfu is known too")] = (
-        "random,oort,eafl,fedjoule,tokens-per-joule"
+    strategies: Annotated[str, typer.Option(help="the first is what others are compared with")] = (
+        "random,oort,eafl,fedjoule,tokens-per-joule,mfu"
     ),
     fleet: Annotated[str | None, typer.Option(help=FLEET_HELP)] = None,
     fleet_model: Annotated[str, typer.Option(help="whose steps take the fleet's time; a tiny model learns")] = "small",

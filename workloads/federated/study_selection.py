@@ -37,7 +37,7 @@ from .study import (
 )
 
 BASELINE = "random"
-STRATEGIES = ("random", "oort", "eafl", "fedjoule", "tokens-per-joule")
+STRATEGIES = ("random", "oort", "eafl", "fedjoule", "tokens-per-joule", "mfu")
 #: The server waits this often the median of the clients' expected rounds.
 PATIENCE = 3.0
 #: Budget for strategies that keep to one: this share of what choosing by chance is expected to spend.
