@@ -201,12 +201,11 @@ def _forward(
     """
     terms = Terms(ignore_index, label_smoothing, z_loss)
     labels = labels.contiguous()
-    with torch.autocast(hidden.device.type, enabled=False):
-        mean = row_weight(hidden, labels, terms, reduction)
-        early, late = split_weight(hidden, mean)
-        kept = wanted if reduction != "none" else [False] * 3
-        losses, gradients = _chunks(hidden, weight, bias, labels, early, chunk_rows, terms, kept)
-        return reduce_losses(losses, reduction, late), gradients[0], gradients[1], gradients[2], late
+    mean = row_weight(hidden, labels, terms, reduction)
+    early, late = split_weight(hidden, mean)
+    kept = wanted if reduction != "none" else [False] * 3
+    losses, gradients = _chunks(hidden, weight, bias, labels, early, chunk_rows, terms, kept)
+    return reduce_losses(losses, reduction, late), gradients[0], gradients[1], gradients[2], late
 
 
 def _backward_rows(
@@ -215,10 +214,9 @@ def _backward_rows(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of hidden, weight and bias of losses that are not reduced, from logits computed again."""
     terms = Terms(ignore_index, label_smoothing, z_loss)
-    with torch.autocast(hidden.device.type, enabled=False):
-        of_rows = grad_losses.contiguous()
-        gradients = _chunks(hidden, weight, bias, labels.contiguous(), of_rows, chunk_rows, terms, wanted)[1]
-        return gradients[0], gradients[1], gradients[2]
+    of_rows = grad_losses.contiguous()
+    gradients = _chunks(hidden, weight, bias, labels.contiguous(), of_rows, chunk_rows, terms, wanted)[1]
+    return gradients[0], gradients[1], gradients[2]
 
 
 def _empty_gradients(
