@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 #: Our name in transformers' table of attentions.
 NAME = "edgeroof"
 
+#: Attentions of transformers whose masks are tensors [B, 1, Q or 1, K], or left out where they are causal.
+MASKED_AS_OURS = ("eager", "sdpa")
+
 
 def plan(model: nn.Module) -> Iterator[Replacement]:
     """What to replace so that all attentions of a model are fused."""
+    check_masks(model)
     forward = table_forward if uses_table() else inline_forward
     for path, module in find(model, "T5Attention"):
         if getattr(module, "pruned_heads", None):
@@ -35,6 +39,21 @@ def plan(model: nn.Module) -> Iterator[Replacement]:
     if forward is table_forward:
         for stack in stacks(model):
             yield from _plan_table(stack)
+
+
+def check_masks(model: nn.Module) -> None:
+    """Refuse a model whose attentions, as it is set, get masks that ours do not know.
+
+    Raises:
+        PatchError: it has one of them.
+    """
+    for stack in stacks(model):
+        chosen = getattr(stack.config, "_attn_implementation", None)
+        if chosen is not None and chosen not in MASKED_AS_OURS:
+            raise PatchError(
+                f"attn_implementation is {chosen!r}, whose masks the fused attentions do not know; set 'sdpa' or "
+                "'eager' when the model is loaded, or with model.set_attn_implementation('sdpa')"
+            )
 
 
 def restore(model: nn.Module) -> None:

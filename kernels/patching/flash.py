@@ -18,7 +18,7 @@ from torch import Tensor
 from ..attention import attention as fused_attention
 from ..attention_launch import MAX_DIM
 from ..attention_position import buckets_by_distance, position_bias
-from .attention import narrow, split_heads, uses_table
+from .attention import check_masks, narrow, split_heads, uses_table
 from .structure import PatchError, Replacement, find, new_forward
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 def plan(model: nn.Module) -> Iterator[Replacement]:
     """What to replace so that all attentions of a model are fused whole."""
+    check_masks(model)
     for path, module in find(model, "T5Attention"):
         if getattr(module, "pruned_heads", None):
             raise PatchError(f"{path} has pruned heads, which cannot be fused")

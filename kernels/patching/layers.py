@@ -19,7 +19,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..gated_gelu import gated_gelu
 from ..rms_norm import add_rms_norm, rms_norm
-from .structure import PatchError, Replacement, expect, find, new_forward, stacks, t5_class
+from .structure import PatchError, Replacement, computes_as, expect, find, new_forward, stacks, t5_class
 from .submodules import is_altered, rate_of
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def plan_norms(model: nn.Module) -> Iterator[Replacement]:
         yield new_forward(path, norm, partial(norm_forward, norm))
     for stack in stacks(model):
         for path, layer, following in _followings(stack):
-            if isinstance(following.norm, t5_class("T5LayerNorm")):
+            if computes_as(following.norm, "T5LayerNorm"):
                 yield new_forward(path, layer, partial(_forward_of(path, layer), layer, following=following))
 
 

@@ -272,6 +272,40 @@ def test_parts_that_the_model_lacks():
     assert fused_parts(fuse(model)) == ("softmax", "rms_norm", "cross_entropy")
 
 
+class _OwnLoss(T5ForConditionalGeneration):
+    def forward(self, *arguments, **options):
+        return super().forward(*arguments, **options)
+
+
+class _OwnNorm(modeling_t5.T5LayerNorm):
+    def forward(self, hidden_states):
+        return super().forward(hidden_states)
+
+
+def test_parts_that_compute_differently_are_named():
+    """Without being asked for, too: only what a T5 may lack is left out in silence."""
+    model = small_t5(cls=_OwnLoss)
+    with pytest.raises(PatchError, match="_OwnLoss has no cross_entropy"):
+        fuse(model)
+    assert_untouched(model)
+    model = small_t5()
+    for module in model.modules():
+        if isinstance(module, modeling_t5.T5LayerNorm):
+            module.__class__ = _OwnNorm
+    with pytest.raises(PatchError, match="no rms_norm"):
+        fuse(model)
+    assert_untouched(model)
+
+
+@pytest.mark.parametrize("parts", [None, FLASH])
+def test_other_attentions_of_transformers_are_refused(parts):
+    model = small_t5("flex_attention")
+    with pytest.raises(PatchError, match=r"'flex_attention'.*set_attn_implementation\('sdpa'\)"):
+        fuse(model, only=parts)
+    assert_untouched(model)
+    assert fused_parts(fuse(model, only=["rms_norm"])) == ("rms_norm",)
+
+
 def test_another_activation_is_refused():
     model = small_t5(feed_forward_proj="gated-silu")
     with pytest.raises(PatchError, match="leave gated_gelu out"):
