@@ -88,7 +88,8 @@ def parts(rehearse: bool) -> list[Part]:
         few = "edgeroof,torch-compile" if (dtype, mode) == ("fp32", "forward") else "edgeroof"
         short = ["--quick", *small, "--providers", few] if rehearse else ["--seconds", "0.2", "--most-seconds", "1.5"]
         command = [*lab, suite, *ask, *(quick or ["--energy-seconds", "0"]), *short]
-        return Part(f"ab-{suite}-{dtype}-{mode}", command, 3.5 if mode == "both" else 2.5, ("ab/ab.json", "ab/report.html"))
+        minutes = 3.5 if mode == "both" else 2.5
+        return Part(f"ab-{suite}-{dtype}-{mode}", command, minutes, ("ab/ab.json", "ab/report.html"))
 
     def whole_step(name: str, *options: str) -> Part:
         short = ["--quick", *quick] if rehearse else step
