@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..softmax import softmax
+from .cache import own_cache
 from .structure import PatchError, Replacement, find, new_forward, stacks, t5_code
 
 if TYPE_CHECKING:
@@ -167,15 +168,14 @@ def _keys_and_values(
 ) -> tuple[Tensor, Tensor]:
     """Keys and values [B, H, K, D], of ``encoded`` in a cross-attention, through the cache where there is one."""
     crosses, layer = encoded is not None, attention.layer_idx
-    of_both = hasattr(cache, "cross_attention_cache")  # a cache for self- and cross-attention
-    own_cache = (cache.cross_attention_cache if crosses else cache.self_attention_cache) if of_both else cache
-    if crosses and of_both and cache.is_updated.get(layer):
-        return own_cache.layers[layer].keys, own_cache.layers[layer].values
+    own = own_cache(cache, crosses)
+    if crosses and own is not cache and cache.is_updated.get(layer):
+        return own.layers[layer].keys, own.layers[layer].values
     source = hidden_states if encoded is None else encoded
     key, value = split_heads(attention, attention.k(source)), split_heads(attention, attention.v(source))
     if cache is not None:
-        key, value = own_cache.update(key, value, layer, {"cache_position": None if crosses else position})
-        if crosses and of_both:
+        key, value = own.update(key, value, layer, {"cache_position": None if crosses else position})
+        if crosses and own is not cache:
             cache.is_updated[layer] = True
     return key, value
 

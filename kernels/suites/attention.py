@@ -45,7 +45,12 @@ def attention_suite(wanted: Sizes) -> Suite:
         defaults={
             "cpu": ("base-encoder", "base-cross"),
             "cuda": (
-                "base-encoder", "base-decoder", "base-cross", "base-encoder-b8", "base-decoder-b8", "base-cross-b8",
+                "base-encoder",
+                "base-decoder",
+                "base-cross",
+                "base-encoder-b8",
+                "base-decoder-b8",
+                "base-cross-b8",
             ),
         },
         quick={"cpu": ("small-encoder",), "cuda": ("base-encoder",)},

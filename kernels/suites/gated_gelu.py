@@ -35,7 +35,10 @@ def gated_gelu_suite(wanted: Sizes) -> Suite:
         defaults={
             "cpu": ("base-encoder",),
             "cuda": (
-                "base-encoder", "base-decoder", "base-encoder-b8", "base-decoder-b8",
+                "base-encoder",
+                "base-decoder",
+                "base-encoder-b8",
+                "base-decoder-b8",
             ),
         },
         quick={"cpu": ("small-encoder",), "cuda": ("base-encoder",)},

@@ -45,8 +45,12 @@ def rms_norm_suite(wanted: Sizes) -> Suite:
         defaults={
             "cpu": ("base-encoder", "base-encoder-add"),
             "cuda": (
-                "base-encoder", "base-encoder-add", "base-decoder-add",
-                "base-encoder-b8", "base-encoder-add-b8", "base-decoder-add-b8",
+                "base-encoder",
+                "base-encoder-add",
+                "base-decoder-add",
+                "base-encoder-b8",
+                "base-encoder-add-b8",
+                "base-decoder-add-b8",
             ),
         },
         quick={"cpu": ("small-encoder-add",), "cuda": ("base-encoder-add",)},

@@ -58,8 +58,13 @@ def softmax_suite(wanted: Sizes) -> Suite:
         defaults={
             "cpu": ("base-encoder", "base-cross", "base-encoder-attention"),
             "cuda": (
-                "base-encoder", "base-decoder", "base-cross", "base-encoder-attention",
-                "base-encoder-b8", "base-decoder-b8", "base-cross-b8",
+                "base-encoder",
+                "base-decoder",
+                "base-cross",
+                "base-encoder-attention",
+                "base-encoder-b8",
+                "base-decoder-b8",
+                "base-cross-b8",
             ),
         },
         quick={"cpu": ("small-encoder",), "cuda": ("base-encoder",)},
