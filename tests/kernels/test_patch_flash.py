@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 
 import pytest
 import torch
@@ -87,7 +88,6 @@ def test_a_cache_is_filled_by_the_operator_and_read_by_the_module():
     """As ``model(**batch)`` has it, in training too, where nobody says ``use_cache=False``."""
     plain = small_t5()
     fused = flash(copy.deepcopy(plain))
-    ids = torch.tensor([[5, 7, 9]] * 3)
     with OpNames() as names:
         first = fused(**sample_batch())
         first.loss.backward()
@@ -97,19 +97,20 @@ def test_a_cache_is_filled_by_the_operator_and_read_by_the_module():
     torch.testing.assert_close(first.loss, expected.loss)
     for (name, ours), theirs in zip(fused.named_parameters(), plain.parameters()):
         torch.testing.assert_close(ours.grad, theirs.grad, msg=name, rtol=1e-3, atol=1e-5)
-    caches = [getattr(one, "past_key_values", None) or one.cache for one in (first, expected)]
+    caches = [one["cache" if "cache" in one else "past_key_values"] for one in (first, expected)]
     for kind in ("self_attention_cache", "cross_attention_cache"):
         ours, theirs = (getattr(cache, kind).layers for cache in caches)
         assert len(ours) == len(theirs) == 2
         for mine, other in zip(ours, theirs):
             torch.testing.assert_close((mine.keys, mine.values), (other.keys, other.values))
+    name = "cache" if "cache" in inspect.signature(plain.forward).parameters else "past_key_values"
+    given = {
+        "encoder_outputs": (first.encoder_last_hidden_state,),
+        "attention_mask": sample_batch()["attention_mask"],
+        "decoder_input_ids": torch.tensor([[5, 7, 9]] * 3),
+    }
     with torch.no_grad(), OpNames() as names:
-        encoded = (first.encoder_last_hidden_state,)
-        mask = sample_batch()["attention_mask"]
-        logits = [
-            model(encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=ids, past_key_values=cache).logits
-            for model, cache in zip((fused, plain), caches)
-        ]
+        logits = [model(**given, **{name: cache}).logits for model, cache in zip((fused, plain), caches)]
     torch.testing.assert_close(*logits)
     assert "attention" not in names.ours
 
