@@ -22,11 +22,10 @@ from typing import Any
 
 from .errors import EdgeroofError, OutOfMemoryError, RunError, UsageError
 from .result_files import read_result, write_json, write_result_beside
-from .sweep_points import describe_point, in_words, knees, remaining_seconds
+from .sweep_points import POINTS, describe_point, in_words, knees, remaining_seconds
 
 PLAN_FILE = "plan.json"
 RESULT_FILE = "sweep.json"
-POINTS = "points"
 SCHEMA_VERSION = 1
 MODE_FILE = ".power-mode.json"
 #: What can become of a point that was tried.
@@ -346,7 +345,7 @@ def _save(result: dict[str, Any], folder: Path) -> None:
     from .reports import document_html
     from .reports.sweep import sweep_document
 
-    write_result_beside(result, folder, RESULT_FILE, document_html.render(sweep_document(result)))
+    write_result_beside(result, folder, RESULT_FILE, document_html.render(sweep_document(result, folder)))
 
 
 __all__ = ["AXES", "collect", "load", "make_plan", "run"]

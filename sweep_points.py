@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+#: Folder of the points' runs, in that of a sweep.
+POINTS = "points"
 #: Axes whose values are numbers, in the order in which they become the x axis of a figure.
 NUMERIC = ("batch_size", "source_length")
 #: Axes as people call them, where that is not their name with spaces.

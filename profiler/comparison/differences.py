@@ -40,6 +40,24 @@ def match(first: pd.DataFrame, other: pd.DataFrame, keys: Sequence[str]) -> pd.D
     return joined.loc[order].reset_index()
 
 
+def with_bounds(matched: pd.DataFrame, held: Sequence[pd.DataFrame], keys: Sequence[str]) -> pd.DataFrame:
+    """Add ``a_bound`` and ``b_bound``: what holds most of a part's time on each side, ``None`` without kernels.
+
+    Args:
+        matched: from :func:`match`, with the same keys.
+        held: of the first side and of the other, from :func:`~.breakdown.held_parts`.
+        keys: columns that a part is known by.
+    """
+    found = matched.copy()
+    parts = [tuple(row) for row in matched[list(keys)].itertuples(index=False)]
+    for name, own in zip(("a_bound", "b_bound"), held):
+        times = own.groupby([*keys, "bound"], sort=False)["ms"].sum().reset_index()
+        most = times.loc[times.groupby(list(keys), sort=False)["ms"].idxmax()]
+        bounds = {tuple(row[:-1]): row[-1] for row in most[[*keys, "bound"]].itertuples(index=False)}
+        found[name] = pd.Series([bounds.get(part) for part in parts], index=found.index, dtype=object)
+    return found
+
+
 def matched_share(matched: pd.DataFrame) -> float:
     """Share of both steps' time in parts that both have."""
     time = matched["a_ms"].abs() + matched["b_ms"].abs()
