@@ -3,6 +3,7 @@
 import copy
 import json
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import pandas as pd
 import pytest
@@ -10,11 +11,13 @@ import pytest
 from edgeroof import cli, compare
 from edgeroof.cli_compare import repeat_options
 from edgeroof.errors import RunError, UsageError
+from edgeroof.profiler.comparison.breakdown import NO_KERNEL
 from edgeroof.profiler.comparison.side import group_repeated
 from edgeroof.profiler.run import Run, save
 from edgeroof.profiler.schema import OP_COLUMNS
 from edgeroof.reports import document_html
 from edgeroof.reports.compare import compare_document
+from edgeroof.reports.document import Table
 
 from .reports.sample_run import imported_run, projected_run, sample_run
 from .reports.test_document import printed
@@ -187,6 +190,36 @@ def test_the_report_holds_all_figures(slower: dict) -> None:
     for expected in ("Under the roof", "starts at", '"joined":true', "measured roof"):
         assert expected in page
     assert "waterfall" not in page
+
+
+def test_claims_lead_to_rows_that_are_there(slower: dict) -> None:
+    document = compare_document(slower)
+    tables = [block for section in document.sections for block in section.blocks if isinstance(block, Table)]
+    anchors = {anchor for table in tables for anchor in table.anchors}
+    choices = {table.choice.name: table.choice for table in tables if table.choice}
+    assert set(choices) == {"ops-1", "kernels-1"}
+    assert len(document.claims) == len(document.headlines) == 3
+    for line, (claim,) in zip(document.headlines, document.claims):
+        place, _, chosen = claim.href.removeprefix("#").partition("?")
+        assert claim.text in line
+        assert place in anchors | set(choices)
+        assert not chosen or set(parse_qs(chosen)) <= set(choices[place].facets)
+    ops = choices["ops-1"]
+    assert len(ops.rows) == len(ops.values) == len(slower["differences"][0]["ops"])
+    assert ops.facets == ("phase", "bound", "op", "change")
+
+
+def test_parts_say_what_holds_them(slower: dict) -> None:
+    kernels = measured().kernels.astype({"phase": str, "op": str, "bound": str})
+    held = kernels.groupby(["phase", "op", "bound"])["dur_us"].sum()
+    known = 0
+    for row in slower["differences"][0]["ops"]:
+        if (row["phase"], row["op"]) in held.index:
+            known += 1
+            assert row["a_bound"] == row["b_bound"] == held[row["phase"], row["op"]].idxmax()
+        elif row["op"] == NO_KERNEL:
+            assert row["a_bound"] is row["b_bound"] is None
+    assert known > 3
 
 
 def test_hostile_names_stay_text() -> None:

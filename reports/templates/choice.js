@@ -75,13 +75,20 @@ function choiceRow(columns, cells) {
     "tr",
     {},
     cells.map((text, index) =>
-      el(index ? "td" : "th", {
-        scope: index ? null : "row",
-        tabindex: index ? null : -1,
-        class: columns[index].text ? (text.length <= UNBROKEN ? "short" : null) : "number",
-        title: text.length > WHOLE ? text : null,
-        text: shorten(text, WHOLE),
-      }),
+      el(
+        index ? "td" : "th",
+        {
+          scope: index ? null : "row",
+          tabindex: index ? null : -1,
+          class: columns[index].text ? (text.length <= UNBROKEN ? "short" : null) : "number",
+        },
+        wholeOnDemand(text),
+      ),
     ),
   );
+}
+
+/** A text; a long one is short until it is unfolded. */
+function wholeOnDemand(text) {
+  return text.length <= WHOLE ? text : el("details", {}, el("summary", { text: shorten(text, WHOLE) }), text);
 }
