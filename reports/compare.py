@@ -16,6 +16,8 @@ from .text import UNKNOWN, binary_bytes, count, duration, known, number, percent
 MOST_ROWS = 25
 #: Changes beyond this, the ends of intervals that say nothing, are not spelled out.
 MOST_SHOWN = 10.0
+#: Decimals of milliseconds beyond which there is nothing but the rounding of sums.
+_DIGITS = 9
 #: Below this share of time in kernels that both have, shapes are left out of the match.
 WELL_MATCHED = 0.5
 
@@ -136,7 +138,8 @@ def _plus(share: float | None) -> str:
 
 
 def _signed(ms: float) -> str:
-    return ("+" if ms > 0 else "") + duration(1e3 * ms)
+    shown = round(ms, _DIGITS)
+    return ("+" if shown > 0 else "") + duration(1e3 * shown)
 
 
 _ROWS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
@@ -278,7 +281,7 @@ def _part_row(part: Mapping[str, Any], keys: Sequence[str]) -> tuple[str, ...]:
 
 
 def _part_numbers(change: str, bound: str, parts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    before, after = (sum(part[name] for part in parts) for name in ("a_ms", "b_ms"))
+    before, after = (round(sum(part[name] for part in parts), _DIGITS) for name in ("a_ms", "b_ms"))
     shares = [part["share"] for part in parts]
     share = sum(shares) if all(known(value) for value in shares) else None
     return (change, bound, duration(1e3 * before), duration(1e3 * after), _signed(after - before), percent(share))

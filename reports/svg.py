@@ -17,7 +17,7 @@ _FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans','DejaVu Sans',san
 #: Colours by class, on light and on dark ground; bounds as in theme.css; told apart by colour-blind readers too.
 PALETTE = {
     "ground": ("#ffffff", "#1c2024"), "ink": ("#1b1f24", "#e7e9ea"), "quiet": ("#59626d", "#a0a9b2"),
-    "grid": ("#dfe0dc", "#343a41"), "mark": ("#b36b00", "#f0b836"), "measured": ("#16866a", "#3cbf9a"),
+    "grid": ("#dfe0dc", "#343a41"), "mark": ("#8a5000", "#f0b836"), "measured": ("#0f6a53", "#3cbf9a"),
     "s0": ("#2a6fbb", "#5aa2ec"), "s1": ("#c2561a", "#f2935c"), "s2": ("#16866a", "#3cbf9a"),
     "s3": ("#8450b8", "#b68ae6"), "s4": ("#9a7400", "#f0b836"), "s5": ("#cf3f52", "#f2737f"),
     "memory": ("#2469b5", "#5aa2ec"), "compute": ("#12795f", "#3cbf9a"), "latency": ("#b98100", "#f0b836"),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..profiler.schema import BOUNDS
-from ..sweep_points import KNEE_SHARE, TITLES, fits, in_words, series, varied, x_axis
+from ..sweep_points import KNEE_SHARE, TITLES, fits, series, varied, x_axis
 from .document import Bar, Bars, Block, Flag, Line, Lines, Paragraph, Part, Point, Section
 from .text import binary_bytes, duration, known, number, percent
 
@@ -50,7 +50,8 @@ def figure_section(result: Entry) -> list[Section]:
     if x_axis(result["axes"]):
         blocks: tuple[Block, ...] = (*_curves(result), Paragraph(_KNEE, "quiet"), *energy)
         return [Section("Curves", blocks, lead="points that have run")]
-    return [Section("Side by side", (*_bar_figures(result, ran), *energy), lead="points that have run")]
+    lead = f"points that have run, by {', '.join(map(called, varied(result['axes'])))}"
+    return [Section("Side by side", (*_bar_figures(result, ran), *energy), lead=lead)]
 
 
 _FIGURES: tuple[tuple[str, str, Callable[[Entry], Point | None]], ...] = (
@@ -205,5 +206,6 @@ def _bar_figures(result: Entry, ran: Sequence[Entry]) -> Iterator[Bars]:
 
 
 def _bar(result: Entry, point: Entry, parts: tuple[Part, ...], text: str) -> Bar:
-    name, note = in_words(point["config"], result["axes"]), "" if fits(point) else "would not fit"
-    return Bar(name, parts, text, note, href=f"#{point_anchor(result, point)}")
+    names = [str(point["config"][axis]) for axis in varied(result["axes"])]
+    note = "" if fits(point) else "would not fit"
+    return Bar(", ".join(names), parts, text, note, href=f"#{point_anchor(result, point)}")
