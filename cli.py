@@ -7,7 +7,6 @@ import errno
 import io
 import json
 import shlex
-import signal
 import sys
 import traceback
 from pathlib import Path
@@ -20,6 +19,7 @@ from rich.console import Console
 from . import __version__, api, cli_compare, cli_federated, cli_kernels, cli_paper, cli_project, project
 from .cli_kernels import result_folder
 from .errors import EdgeroofError, UsageError
+from .interruptions import end_as_by_ctrl_c
 from .progress import calibration_progress, count_progress, step_progress
 from .reports.text import clean
 
@@ -247,7 +247,7 @@ def main() -> None:
     """Run the command line; errors become one line and an exit code."""
     debug = "--debug" in sys.argv
     _make_every_character_printable()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidies up as Ctrl-C does
+    end_as_by_ctrl_c()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     sys.exit(run_command(arguments, debug))
 

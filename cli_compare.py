@@ -20,8 +20,10 @@ from . import api
 from . import compare as comparing
 from . import sweep as sweeping
 from .cli_kernels import GATE_FAILED, result_folder
-from .errors import UsageError
+from .errors import UsageError, WorkloadError
 from .progress import calibration_progress, count_progress
+from .reports.text import clean
+from .sweep_identity import folder_name
 
 _SIDES = ("--a", "--b")
 
@@ -57,7 +59,7 @@ def compare(
     b: Annotated[list[Path] | None, typer.Option("--b", help="repeated runs of the other side")] = None,
     mixed: Annotated[bool, typer.Option("--mixed", help="allow measured beside projected runs")] = False,
     fail_if_slower: Annotated[
-        float | None, typer.Option(min=0.0, metavar="PCT", help="exit with 3 if a step is slower by more than this")
+        float | None, typer.Option(min=0.0, metavar="PCT", help="exit with 3 if a step is SLOWER by more than this")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="folder for the result; by default a new one under runs/")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON, nothing else")] = False,
@@ -74,10 +76,11 @@ def compare(
         from .reports.compare import compare_document
 
         _print(compare_document(result), saved)
-    slower = comparing.slower_than(result, fail_if_slower) if fail_if_slower is not None else []
-    if slower:
-        Console(stderr=True, highlight=False, soft_wrap=True).print("gate: " + "; ".join(slower), markup=False)
-        raise typer.Exit(GATE_FAILED)
+    if fail_if_slower is not None:
+        gate = comparing.gate(result, fail_if_slower)
+        Console(stderr=True, highlight=False, soft_wrap=True).print(clean(gate.line), markup=False)
+        if gate.failed:
+            raise typer.Exit(GATE_FAILED)
 
 
 def _sides(runs: list[Path], a: list[Path], b: list[Path]) -> list[list[Path]]:
@@ -132,7 +135,7 @@ def sweep(
         device=device,
         capture={"warmup_steps": warmup, "steps": steps, "profiled_steps": profiled_steps},
     )
-    folder = out or Path("runs") / f"sweep-{'-'.join(Path(name).stem for name in axes['model'])}-{Path(device).stem}"
+    folder = out or Path("runs") / folder_name(axes["model"], device)
     if not plan["projected"]:
         with calibration_progress() as on_calibration:
             api.this_machine(device, on_calibration=on_calibration)
@@ -145,10 +148,13 @@ def sweep(
         )
     if as_json:
         typer.echo(json.dumps(result))
-        return
-    from .reports.sweep import sweep_document
+    else:
+        from .reports.sweep import sweep_document
 
-    _print(sweep_document(result), folder)
+        _print(sweep_document(result), folder)
+    failed = sweeping.failed_points(result)
+    if failed:
+        raise WorkloadError(failed)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import datetime
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,10 +50,7 @@ def compare_paths(sides: Sequence[Sequence[str | Path]], *, mixed: bool = False,
     from .profiler.comparison.side import group_repeated
     from .profiler.run import load
 
-    for side in sides:
-        places = [Path(path).resolve() for path in side]
-        if len(set(places)) < len(places):
-            raise UsageError("the same run twice on one side is no repetition: name each run folder once")
+    _check_distinct([Path(path) for side in sides for path in side])
     loaded = [[load(path) for path in side] for side in sides]
     if all(len(side) == 1 for side in loaded):
         loaded = group_repeated([side[0] for side in loaded])
@@ -71,7 +69,8 @@ def compare(sides: Sequence[Sequence[Run]], *, mixed: bool = False, command: str
         The JSON-ready result; ``docs/comparing.md`` explains its entries.
 
     Raises:
-        UsageError: fewer than two sides, a side of several configurations, or measured and projected runs unasked.
+        UsageError: fewer than two sides, a run named twice, a side of several configurations, or measured and
+            projected runs unasked.
     """
     from .profiler.comparison.breakdown import has_step_time
     from .profiler.comparison.side import Side
@@ -84,7 +83,7 @@ def compare(sides: Sequence[Sequence[Run]], *, mixed: bool = False, command: str
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "compare",
-        "numbers": "mixed" if len(kinds) > 1 else kinds.pop(),
+        "numbers": _numbers(kinds),
         "bare": bare,
         "sides": [_side(side) for side in labelled],
         "differences": [_difference(labelled[0], other, place) for place, other in enumerate(labelled) if place],
@@ -95,20 +94,38 @@ def compare(sides: Sequence[Sequence[Run]], *, mixed: bool = False, command: str
     }
 
 
-def slower_than(result: dict[str, Any], percent: float) -> list[str]:
-    """The sides whose step is slower than the first's by more than ``percent``, in words.
+@dataclass(frozen=True)
+class Gate:
+    """Whether a comparison is let through, and why in one line."""
 
-    Where there is an interval it must exclude that the side is no slower at all; otherwise the numbers decide alone.
+    failed: bool
+    line: str
+
+
+def gate(result: dict[str, Any], percent: float) -> Gate:
+    """Whether a step of some side is slower than the first's by more than ``percent``.
+
+    A side fails if its change is larger and its verdict SLOWER; where there are no verdicts the change decides alone.
+
+    Args:
+        result: of :func:`compare`.
+        percent: of the first side's step.
     """
-    found = []
-    for difference in result["differences"]:
-        step = difference["step"]
-        interval = step["interval"]
-        change = interval["value"] if interval else step["change"]
-        if change is not None and change > percent / 100 and (interval is None or interval["low"] > 0):
-            label = result["sides"][difference["side"]]["label"]
-            found.append(f"{label}: a step takes {100 * change:.1f} % longer than in {result['sides'][0]['label']}")
-    return found
+    steps = [(result["sides"][difference["side"]]["label"], difference["step"]) for difference in result["differences"]]
+    slower = [step for _, step in steps if _is_slower(step, percent)]
+    told = "; ".join(f"{label} {_change_text(step)}" for label, step in steps)
+    why = "failed, a step is slower" if slower else "passed, no step is surely slower"
+    return Gate(bool(slower), f"gate: {why} by more than {percent:g} %: {told}")
+
+
+def _is_slower(step: dict[str, Any], percent: float) -> bool:
+    beyond = step["change"] is not None and step["change"] > percent / 100
+    return beyond and step["verdict"] in (None, "SLOWER")
+
+
+def _change_text(step: dict[str, Any]) -> str:
+    change = "not known" if step["change"] is None else f"{100 * step['change']:+.1f} %"
+    return f"{change} ({step['verdict'] or 'no verdict'})"
 
 
 def save(result: dict[str, Any], path: str | Path) -> Path:
@@ -141,11 +158,32 @@ def load(path: str | Path) -> dict[str, Any]:
     )
 
 
+def _check_distinct(places: Sequence[Path]) -> None:
+    """A run beside itself would be taken for runs that repeat without any scatter."""
+    seen: dict[Path, Path] = {}
+    for place in places:
+        first = seen.get(place.resolve())
+        if first is not None:
+            raise UsageError(f"{place} and {first} are the same run, which is no repetition: name each run once")
+        seen[place.resolve()] = place
+
+
+def _numbers(kinds: set[str]) -> str:
+    """What kind of numbers the sides hold together."""
+    if len(kinds) == 1:
+        return next(iter(kinds))
+    return "mixed" if "projected" in kinds else "imported"
+
+
 def _check(sides: Sequence[Sequence[Run]], mixed: bool) -> None:
     from .profiler.comparison.side import differing
 
     if len(sides) < 2 or not all(sides):
         raise UsageError("a comparison needs two runs at least: edgeroof compare RUN RUN")
+    runs = [run for side in sides for run in side]
+    _check_distinct([run.path for run in runs if run.path])
+    if len({id(run) for run in runs}) < len(runs):
+        raise UsageError("the same run twice is no repetition: give each run once")
     for side in sides:
         names = differing(side)
         if names:
@@ -205,7 +243,8 @@ def _difference(first: Side, other: Side, place: int) -> dict[str, Any]:
     from .profiler.comparison.breakdown import held_parts
     from .profiler.comparison.differences import match, matched_share, with_bounds
 
-    total = other.step_ms - first.step_ms
+    step = _change(first.step_ms, other.step_ms)
+    total = step["delta_ms"]
     held = [held_parts(side.runs) for side in (first, other)]
     levels = {name: with_bounds(match(first.parts, other.parts, keys), held, keys) for name, keys in LEVELS.items()}
     explains = bool(levels["ops"]["share"].notna().all())
@@ -213,18 +252,21 @@ def _difference(first: Side, other: Side, place: int) -> dict[str, Any]:
     return {
         "side": place,
         "samples": "runs" if _repeated(first, other) else "steps",
-        "step": _change(first.step_ms, other.step_ms) | _judged(first, other, None),
-        "phases": [
-            {
-                "phase": phase,
-                **_change(first.phases.get(phase, 0.0), other.phases.get(phase, 0.0)),
-                **_judged(first, other, phase),
-                "share": (other.phases.get(phase, 0.0) - first.phases.get(phase, 0.0)) / total if explains else None,
-            }
-            for phase in phases
-        ],
+        "step": step | _judged(first, other, None, step),
+        "phases": [_phase(first, other, phase, total if explains else None) for phase in phases],
         "matched_share": matched_share(levels["kernels"]),
         **{name: [_finite(row) for row in matched.to_dict("records")] for name, matched in levels.items()},
+    }
+
+
+def _phase(first: Side, other: Side, phase: str, total: float | None) -> dict[str, Any]:
+    """A phase of both, with its share of the step's difference ``total``; ``None``: that explains nothing."""
+    change = _change(first.phases.get(phase, 0.0), other.phases.get(phase, 0.0))
+    return {
+        "phase": phase,
+        **change,
+        **_judged(first, other, phase, change),
+        "share": None if total is None else change["delta_ms"] / total,
     }
 
 
@@ -241,8 +283,8 @@ def _repeated(first: Side, other: Side) -> bool:
     return min(len(first.runs), len(other.runs)) > 1
 
 
-def _judged(first: Side, other: Side, phase: str | None) -> dict[str, Any]:
-    """The interval of the change of time, and the verdict on the other side; ``None`` where nothing repeats.
+def _judged(first: Side, other: Side, phase: str | None, change: dict[str, Any]) -> dict[str, Any]:
+    """The interval around the change of time, and the verdict on the other side; ``None`` where nothing repeats.
 
     A projection has no noise: what is uncertain about it is its model, which both sides may share.
     """
@@ -253,7 +295,9 @@ def _judged(first: Side, other: Side, phase: str | None) -> dict[str, Any]:
         return nothing
     of_runs = _repeated(first, other)
     base, judged = (side.samples(phase, of_runs=of_runs) for side in (first, other))
-    compared = compare_independent(base, judged, RESOLUTION if of_runs else BETWEEN_RUNS)
+    typical = change["a_ms"], change["b_ms"]
+    floor = RESOLUTION if of_runs else BETWEEN_RUNS
+    compared = compare_independent(base, judged, floor, typical, medians=not of_runs)
     if compared is None:
         return nothing
     return {"interval": _as_change(compared), "verdict": compared.verdict}
@@ -271,4 +315,4 @@ def _finite(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-__all__ = ["compare", "compare_paths", "load", "save", "slower_than"]
+__all__ = ["Gate", "compare", "compare_paths", "gate", "load", "save"]

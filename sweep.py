@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import EdgeroofError, OutOfMemoryError, RunError, UsageError
+from .errors import DeviceError, EdgeroofError, OutOfMemoryError, RunError, UsageError
 from .result_files import read_result, write_json, write_result_beside
+from .sweep_identity import changed_figures, device_figures, model_contents, point_name
 from .sweep_points import POINTS, describe_point, in_words, knees, remaining_seconds
 
 PLAN_FILE = "plan.json"
@@ -44,7 +45,7 @@ def make_plan(
     device: str = "auto",
     capture: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
-    """Every combination of the axes' values, as plain data.
+    """Every combination of the axes' values, as plain data, with the figures of the device as they are now.
 
     Args:
         axes: values by the names of :data:`AXES`.
@@ -53,22 +54,22 @@ def make_plan(
         capture: fields of :class:`~edgeroof.profiler.capture.CaptureOptions` where points are measured.
 
     Raises:
-        UsageError: an unknown axis, no values or senseless ones, or power modes of a machine that is measured.
+        UsageError: an unknown axis, no values or senseless ones, or power modes that cannot be chosen.
+        DeviceError: the device is unknown.
     """
+    from .profiler.capture import CaptureOptions
     from .project import is_elsewhere
 
     unknown = [name for name in axes if name not in AXES]
     if unknown or not axes or not all(axes.values()):
         raise UsageError(f"a sweep needs values for one of {', '.join(AXES)} at least; unknown: {unknown or 'none'}")
     projected = device not in ("auto", "cpu") and is_elsewhere(device)
-    if "power_mode" in axes and not projected:
-        _check_modes(axes["power_mode"])
+    CaptureOptions(**(capture or {}))  # refuses numbers of steps that make no sense
+    _check_modes(device if projected else None, axes.get("power_mode", ()))
     values = {name: list(dict.fromkeys(axes[name])) for name in AXES if name in axes}
     _check(values, base or {})
+    contents = model_contents([*values.get("model", ()), *([base["model"]] if base and "model" in base else [])])
     points = [dict(zip(values, combination)) for combination in itertools.product(*values.values())]
-    named = [{"name": _name(config), "config": config} for config in points]
-    if len({point["name"] for point in named}) < len(named):
-        raise UsageError("two models have the same name; copy one to a folder of another name")
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "sweep",
@@ -77,26 +78,34 @@ def make_plan(
         "axes": values,
         "base": dict(base or {}),
         "capture": dict(capture or {}),
-        "points": named,
+        "figures": device_figures(device),
+        "contents": contents,
+        "points": [{"name": point_name(config, contents), "config": config} for config in points],
     }
 
 
-def _check_modes(names: Sequence[str]) -> None:
-    """Refuse power modes that cannot be chosen on this machine."""
+def _check_modes(projected_on: str | None, names: Sequence[str]) -> None:
+    """Refuse power modes that the device does not have, or that cannot be chosen on this machine."""
+    from .profiler.device import load_device
     from .profiler.nvpmodel import this_board
 
     board = this_board()
-    reason = board.why_not()
+    reason = board.why_not() if names and projected_on is None else None
     if reason:
         raise UsageError(f"no power mode can be chosen: {reason}. Name another device to sweep by projection only")
     for name in names:
-        board.find(name)
+        try:
+            _ = board.find(name) if projected_on is None else load_device(projected_on, power_mode=name)
+        except DeviceError as error:
+            raise UsageError(str(error)) from error
 
 
 def _check(values: Mapping[str, Sequence[Any]], base: Mapping[str, Any]) -> None:
     """Refuse a value that makes no sense anywhere before anything starts."""
     from . import api
 
+    if set(values) == {"power_mode"}:
+        api.check_config(**base)
     for name, chosen in values.items():
         for value in chosen if name != "power_mode" else ():
             api.check_config(**{**base, name: value})
@@ -215,18 +224,12 @@ def _read(path: str | Path, name: str) -> dict[str, Any]:
     )
 
 
-def _name(config: Mapping[str, Any]) -> str:
-    return "_".join(f"{name}-{Path(str(value)).stem if name == 'model' else value}" for name, value in config.items())
-
-
 def _prepare(plan: Mapping[str, Any], folder: Path) -> None:
     """Make the folder, or check that it is one to go on with; what an interrupted point left is removed."""
     known = folder / PLAN_FILE
     if known.is_file():
         earlier = _read(folder, PLAN_FILE)
-        other = [name for name in ("device", "base", "capture") if earlier.get(name) != plan[name]]
-        if other:
-            raise RunError(f"{folder} holds a sweep with another {', '.join(other)}; name another folder with --out")
+        _check_same(earlier, plan, folder)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} is not empty and holds no sweep; name another folder with --out")
     try:
@@ -236,6 +239,33 @@ def _prepare(plan: Mapping[str, Any], folder: Path) -> None:
         write_json(known, plan)
     except OSError as error:
         raise RunError(f"the sweep cannot be kept in {folder}: {error.strerror or error}") from error
+
+
+def _check_same(earlier: Mapping[str, Any], plan: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to go on with points whose settings, device or model are no longer those of the plan."""
+    remedy = "name another folder with --out; the points here stay as they are"
+    other = [name for name in ("device", "base", "capture") if earlier.get(name) != plan[name]]
+    if other:
+        raise RunError(f"{folder} holds a sweep with another {', '.join(other)}; {remedy}")
+    if "figures" not in earlier:
+        raise RunError(f"{folder} holds a sweep that does not say with which figures of the device; {remedy}")
+    changed = changed_figures(earlier["figures"], plan["figures"])
+    if changed:
+        raise RunError(f"{folder} holds a sweep of {plan['device']} with other figures: {changed}; {remedy}")
+    model = plan["base"].get("model")
+    if earlier.get("contents", {}).get(model) != plan["contents"].get(model):
+        raise RunError(f"{folder} holds a sweep of {model} as it was before its configuration changed; {remedy}")
+
+
+def failed_points(result: Mapping[str, Any]) -> str | None:
+    """How many points failed for another reason than memory, with the first reason; ``None`` where none did."""
+    failed = [point for point in result["points"] if point["status"] == "failed"]
+    if not failed:
+        return None
+    return (
+        f"{len(failed)} of {len(result['points'])} points failed, and the same command tries them again; the first, "
+        f"{in_words(failed[0]['config'], result['axes'])}: {failed[0]['reason']}"
+    )
 
 
 def _outcome(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -348,4 +378,4 @@ def _save(result: dict[str, Any], folder: Path) -> None:
     write_result_beside(result, folder, RESULT_FILE, document_html.render(sweep_document(result, folder)))
 
 
-__all__ = ["AXES", "collect", "load", "make_plan", "run"]
+__all__ = ["AXES", "collect", "failed_points", "load", "make_plan", "run"]

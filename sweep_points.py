@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .profiler.energy_range import projected_tokens_per_joule
+
 #: Folder of the points' runs, in that of a sweep.
 POINTS = "points"
 #: Axes whose values are numbers, in the order in which they become the x axis of a figure.
@@ -42,29 +44,26 @@ def _numbers(summary: Mapping[str, Any]) -> dict[str, Any]:
     step = metrics["step_time_ms"]
     interval = projection["step_time_ms"] if projection else {"low": step["p25"], "high": step["p75"]}
     fit = projection.get("memory") if projection else None
-    tokens_per_s = metrics["tokens_per_s"]["non_padding"]
     return {
         "device": summary["device"]["title"],
         "step_ms": {"value": step["median"], "low": interval["low"], "high": interval["high"]},
         "mfu": (metrics.get("mfu") or {}).get("value"),
-        "tokens_per_s": tokens_per_s,
+        "tokens_per_s": metrics["tokens_per_s"]["non_padding"],
         "padded_tokens_per_s": metrics["tokens_per_s"]["padded"],
-        "tokens_per_s_per_w": _per_watt(metrics, projection, tokens_per_s * step["median"] * 1e-3),
+        "tokens_per_s_per_w": _per_watt(metrics, projection),
         "peak_memory_bytes": (metrics.get("peak_memory") or {}).get("bytes"),
         "fits": fit["fits"] if fit else None,
         "bounds": {entry["bound"]: entry["share"] for entry in summary["bounds"]},
     }
 
 
-def _per_watt(
-    metrics: Mapping[str, Any], projection: Mapping[str, Any] | None, tokens: float
-) -> dict[str, float | None] | None:
+def _per_watt(metrics: Mapping[str, Any], projection: Mapping[str, Any] | None) -> dict[str, float | None] | None:
     """Tokens/s/W, measured; or the range that the projected power mode allows, without a value."""
     if projection is None:
         value = (metrics.get("power") or {}).get("tokens_per_s_per_w")
         return None if value is None else {"value": value, "low": None, "high": None}
-    energy = next((mode.get("energy_j") for mode in projection.get("power_modes", ()) if mode["chosen"]), None)
-    return energy and {"value": None, "low": tokens / energy["high"], "high": tokens / energy["low"]}
+    found = projected_tokens_per_joule(metrics, projection)
+    return None if found is None else {"value": None, **found}
 
 
 def fits(point: Mapping[str, Any]) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 
 from . import errors
 from .errors import EdgeroofError, OutOfMemoryError, WorkloadError
+from .interruptions import end_as_by_ctrl_c
 
 #: Seconds that an interrupted process has to tidy up.
 _PATIENCE_S = 10.0
@@ -62,7 +63,7 @@ def _death(code: int | None) -> EdgeroofError:
 
 def _work(connection: Connection, task: Mapping[str, Any]) -> None:
     """In the other process: profile, and tell what went wrong as the error's name and message."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_as_by_ctrl_c()
     _die_first()
     threading.Thread(target=_end_with_the_sweep, args=(connection,), daemon=True).start()
     try:

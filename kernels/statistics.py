@@ -33,6 +33,8 @@ USUAL_PLACEMENTS = 24
 RESOLUTION = math.log(1.01)
 #: What two runs of the same thing may differ by although their steps agree; assumed where each side has one run only.
 BETWEEN_RUNS = math.log(1.05)
+#: Standard error of the median of many normal values over that of their mean.
+MEDIAN_ERROR = math.sqrt(math.pi / 2)
 #: What lies within this is called the same where the noise floor permits; twice the floor where it is higher.
 SAME_WITHIN = math.log(1.02)
 #: A difference that may be larger than this is never called "the same", however noisy the machine is.
@@ -230,35 +232,39 @@ def interval_of(
     return placed_interval(crossed(np.array(groups)), draws=draws)
 
 
-def independent_interval(base: Sequence[float], other: Sequence[float]) -> Interval | None:
-    """Ratio of times that are no pairs, such as steps of two runs or medians of repeated runs.
+def independent_interval(
+    base: Sequence[float], other: Sequence[float], typical: tuple[float, float], *, medians: bool
+) -> Interval | None:
+    """Interval of the ratio of two typical times, from times that are no pairs: steps or medians of repeated runs.
 
-    Means of the logarithms are compared, whose variances may differ, with Student's quantile for the smaller side: that
-    interval never holds less than it says (R. Mickey and M. Brown, *Annals of Mathematical Statistics* 37, 1966), which
-    Welch's does with two or three values on a side.
+    It lies around the ratio that is reported, so that the two never disagree. Its width comes from the scatter of the
+    logarithms, which may differ between the sides, with Student's quantile for the smaller side: that interval never
+    holds less than it says (R. Mickey and M. Brown, *Annals of Mathematical Statistics* 37, 1966), which Welch's does
+    with two or three values on a side. A median errs more than a mean: by :data:`MEDIAN_ERROR` of many normal times, by
+    less of few.
 
     Args:
         base: times of the base, any unit, above zero; independent of each other as far as one knows.
         other: times of the other, likewise; not necessarily as many.
+        typical: the times of both that are reported, medians or means of these.
+        medians: whether they are medians.
 
     Returns:
-        Of ln(base / other), with the ratio of geometric means in the middle; ``None`` where a side has fewer than two
-        times, or times that are not above zero.
+        Of ln(base / other); ``None`` where a side has fewer than two times, or times that are not above zero.
     """
     sides = [np.asarray(times, float) for times in (base, other)]
-    if any(times.size < 2 or not np.all(times > 0) for times in sides):
+    if any(times.size < 2 or not np.all(times > 0) for times in sides) or min(typical) <= 0:
         return None
-    logs = [np.log(times) for times in sides]
-    variances = [values.var(ddof=1) / values.size for values in logs]
-    middle = float(logs[0].mean() - logs[1].mean())
-    error = math.sqrt(sum(variances))
-    if error == 0:
-        return Interval(middle, middle, middle)
+    variances = [np.log(times).var(ddof=1) / times.size for times in sides]
+    middle = math.log(typical[0] / typical[1])
+    error = math.sqrt(sum(variances)) * (MEDIAN_ERROR if medians else 1.0)
     reach = student_quantile(min(times.size for times in sides) - 1) * error
     return Interval(middle, middle - reach, middle + reach)
 
 
-def compare_independent(base: Sequence[float], other: Sequence[float], floor: float) -> Comparison | None:
+def compare_independent(
+    base: Sequence[float], other: Sequence[float], floor: float, typical: tuple[float, float], *, medians: bool
+) -> Comparison | None:
     """Compare times that are no pairs; ``None`` where :func:`independent_interval` has none.
 
     Args:
@@ -266,8 +272,10 @@ def compare_independent(base: Sequence[float], other: Sequence[float], floor: fl
         other: times of the other.
         floor: log-ratio that a difference must exceed to count: :data:`RESOLUTION` for medians of repeated runs,
             :data:`BETWEEN_RUNS` for the steps of single runs.
+        typical: the times of both that are reported.
+        medians: whether they are medians of these times; otherwise means.
     """
-    interval = independent_interval(base, other)
+    interval = independent_interval(base, other, typical, medians=medians)
     if interval is None:
         return None
     return Comparison(

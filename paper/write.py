@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ Data = Mapping[str, Any]
 
 FRONT = "paper.md"
 FOLDER = "paper"
+#: How every page ends, by which one that was written here is known.
+_MARK = "Not written by hand: run it again."
+#: A figure of a page: in Markdown, an image of a file without a folder, or with ours.
+_FIGURE = re.compile(rf"!\[[^\n]*\]\((?:{FOLDER}/)?([\w.-]+\.svg)\)")
 _PAGES: dict[str, tuple[str, Callable[[Data], Document]]] = {
     "optimizer": (OPTIMIZER_TITLE, optimizer_document),
     "compression": (COMPRESSION_TITLE, compression_document),
@@ -26,7 +31,7 @@ _PAGES: dict[str, tuple[str, Callable[[Data], Document]]] = {
 
 
 def write_documents(data: Data, folder: Path) -> Document:
-    """Write ``paper.md``, and its pages and figures under ``paper/``; figures of earlier times are removed.
+    """Write ``paper.md``, and its pages and figures under ``paper/``; only figures of earlier calls are removed.
 
     Args:
         data: from :func:`~.collect.collect`.
@@ -56,10 +61,11 @@ def write_documents(data: Data, folder: Path) -> Document:
 
 def _made(data: Data) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in data["environment"].items())
-    return f"Made by `{data['command']}` on {data['created'][:10]}, with {versions}. Not written by hand: run it again."
+    return f"Made by `{data['command']}` on {data['created'][:10]}, with {versions}. {_MARK}"
 
 
 def _write_all(pages: Mapping[str, Page], folder: Path) -> None:
+    earlier = _figures_of_earlier_pages(pages, folder)
     files = {name: page.text for name, page in pages.items()}
     figures = {f"{FOLDER}/{name}": text for page in pages.values() for name, text in page.figures.items()}
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
@@ -67,6 +73,16 @@ def _write_all(pages: Mapping[str, Page], folder: Path) -> None:
         staged = (folder / name).with_name(f".{Path(name).name}")
         staged.write_text(text, encoding="utf-8")
         staged.replace(folder / name)
-    for old in (folder / FOLDER).glob("*.svg"):
-        if f"{FOLDER}/{old.name}" not in figures:
-            old.unlink()
+    for name in earlier - set(figures):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _figures_of_earlier_pages(pages: Mapping[str, Page], folder: Path) -> set[str]:
+    """Files of figures that are ours to remove: those that pages show which an earlier call has written here."""
+    found: set[str] = set()
+    for name in pages:
+        page = folder / name
+        text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
+        if _MARK in text:
+            found |= {f"{FOLDER}/{figure}" for figure in _FIGURE.findall(text)}
+    return found

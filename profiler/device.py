@@ -26,6 +26,7 @@ __all__ = [
     "Roof",
     "build_device",
     "detect",
+    "device_file",
     "known_devices",
     "load_device",
     "template_path",
@@ -188,8 +189,19 @@ def load_device(
     """
     if name in ("auto", "cpu"):
         return _this_machine(name, power_mode, gpu_mhz, emc_mhz)
-    file = read_device_file(_find(name))
-    return build_device(file, power_mode=power_mode, gpu_mhz=gpu_mhz, emc_mhz=emc_mhz)
+    return build_device(device_file(name), power_mode=power_mode, gpu_mhz=gpu_mhz, emc_mhz=emc_mhz)
+
+
+def device_file(name: str) -> DeviceFile:
+    """The checked content of a device's file.
+
+    Args:
+        name: a name from :func:`known_devices`, or a path that ends in ``.toml``.
+
+    Raises:
+        DeviceError: the device is unknown, or its file is wrong.
+    """
+    return read_device_file(_find(name))
 
 
 def detect() -> Device:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DeviceError
+from ..interruptions import ending_signals
 from .tegra import ROOT, is_tegra, read_state, read_text
 
 _SECONDS = 60.0
@@ -170,9 +171,7 @@ def _undisturbed() -> Iterator[None]:
         yield
         return
     held: list[int] = []
-    before = {
-        number: signal.signal(number, lambda got, _: held.append(got)) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    before = {number: signal.signal(number, lambda got, _: held.append(got)) for number in ending_signals()}
     try:
         yield
     finally:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..profiler.comparison.breakdown import NO_KERNEL, OUTSIDE
 from ..profiler.schema import BOUNDS
 from .compare_figures import letter, rooflines, waterfall
 from .compare_links import bounds_text, claims, main_parts, part_choice, phase_anchors, phase_links
-from .document import Bar, Bars, Document, Facts, Paragraph, Part, Section, Table
+from .document import Bar, Bars, Document, Facts, Figure, Paragraph, Part, Section, Table
 from .text import UNKNOWN, binary_bytes, count, duration, known, number, percent
 
 #: Rows of the tables of ops and kernels; what is left is summed in one more row.
@@ -22,19 +23,25 @@ _DIGITS = 9
 WELL_MATCHED = 0.5
 
 _INTERVALS = {
-    "runs": "Intervals (95 %) and verdicts come from the medians of repeated runs; a difference counts from 1 % on.",
-    "steps": "Intervals (95 %) and verdicts come from the unprofiled steps of single runs. Such runs may differ by "
-    "more than their steps do, so that a difference counts from 5 % on; repeat the runs for finer verdicts.",
+    "runs": "Intervals (95 %) lie around the change of the mean and come, as verdicts do, from the medians of repeated "
+    "runs; a difference counts from 1 % on.",
+    "steps": "Intervals (95 %) lie around the change of the median and come, as verdicts do, from the unprofiled steps "
+    "of single runs. Such runs may differ by more than their steps do, so that a difference counts from 5 % on; repeat "
+    "the runs for finer verdicts.",
 }
+_NOTHING_REPEATS = "There are no intervals and no verdicts: one of the runs has no times of steps that repeat."
 _PROJECTED = (
     "There are no verdicts: projections have no noise, and the error of their model does not average out. "
     "The interval of each step is that of its projection."
 )
-_KERNELS = (
-    "Kernels are timed in profiled steps, phases in bare ones. What no kernel accounts for stands as (no kernel): "
-    "gaps, and what the profiler adds, which is then taken off; (outside) lies between the phases. Faster and slower "
-    "mean 2 % and are no verdicts."
-)
+_TIMED = {
+    "measured": "Kernels are timed in profiled steps, phases in bare ones. What no kernel accounts for stands as (no "
+    "kernel): gaps, and what the profiler adds, which is then taken off; (outside) lies between the phases.",
+    "sums": "Phases are the sums of their kernels; (outside) are kernels of none of them.",
+    "projected": "Kernels and phases are projected. What no kernel accounts for stands as (no kernel): gaps; (outside) "
+    "lies between the phases.",
+}
+_WORDS = "Faster and slower mean 2 % and are no verdicts."
 
 
 def compare_document(result: Mapping[str, Any]) -> Document:
@@ -42,9 +49,12 @@ def compare_document(result: Mapping[str, Any]) -> Document:
     sides, differences = result["sides"], result["differences"]
     sections = [_side_by_side(sides, result["bare"])]
     for difference in differences:
-        sections += [_step(sides, difference), _kernels(sides, difference)]
+        pair = sides[0], sides[difference["side"]]
+        of_both = _step(sides, difference), _kernels(sides, difference, result["bare"])
+        sections += [_marked(section, pair, sides) for section in of_both]
     sections += [_bounds(sides), *rooflines(sides), _settings(result)]
     headlines = [_headlines(sides, difference) for difference in differences]
+    sections = [_marked(section, sides, sides) for section in sections]
     return Document(
         name="compare",
         title=" against ".join(side["label"] for side in sides),
@@ -58,6 +68,30 @@ def compare_document(result: Mapping[str, Any]) -> Document:
         files=(("report.html", "this report with its figures"), ("compare.json", "every number")),
         claims=tuple(own for difference, lines in zip(differences, headlines) for own in claims(difference, lines)),
     )
+
+
+def _kinds(sides: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What kinds of numbers the sides hold, each once."""
+    return [kind for kind in ("measured", "imported", "projected") if any(side["kind"] == kind for side in sides)]
+
+
+def _marked(section: Section, of: Sequence[Mapping[str, Any]], sides: Sequence[Mapping[str, Any]]) -> Section:
+    """The section, where sides are of several kinds, with the kind of each side on every table and figure.
+
+    Args:
+        section: blocks that are marked already stay as they are.
+        of: the sides that it shows.
+        sides: all of the report.
+    """
+    if len(_kinds(sides)) == 1:
+        return section
+    kinds = _kinds(of)
+    mark = kinds[0] if len(kinds) == 1 else ", ".join(f"{letter(side)} {side['kind']}" for side in of)
+    blocks = (
+        replace(block, mark=mark) if isinstance(block, Table | Figure) and not block.mark else block
+        for block in section.blocks
+    )
+    return replace(section, blocks=tuple(blocks))
 
 
 def _setting(result: Mapping[str, Any]) -> str:
@@ -78,7 +112,10 @@ def _value(value: Any) -> str:
 
 
 def _headlines(sides: Sequence[Mapping[str, Any]], difference: Mapping[str, Any]) -> list[str]:
-    first, other = sides[0]["label"], sides[difference["side"]]["label"]
+    mixed = len(_kinds(sides)) > 1
+    first, other = (
+        side["label"] + (f" ({side['kind']})" if mixed else "") for side in (sides[0], sides[difference["side"]])
+    )
     step = difference["step"]
     lines = [f"A step of {other} takes {_change_words(step)} {first}{_sureness(step)}."]
     main, op = main_parts(difference)
@@ -151,10 +188,18 @@ _ROWS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
     ("HFU", lambda side: percent(side["hfu"])),
     ("tokens/s", lambda side: number(side["tokens_per_s"])),
     ("with padding", lambda side: number(side["padded_tokens_per_s"])),
-    ("tokens/s/W", lambda side: number(side["tokens_per_s_per_w"])),
+    ("tokens/s/W", lambda side: _per_watt(side)),
     ("power", lambda side: f"{number(side['mean_w'])} W" if known(side["mean_w"]) else UNKNOWN),
     ("peak memory", lambda side: binary_bytes(side["peak_memory_bytes"])),
 )
+
+
+def _per_watt(side: Mapping[str, Any]) -> str:
+    """Tokens/s/W that were measured, else the range that the projected power mode allows."""
+    projected = side["projected_tokens_per_s_per_w"]
+    if not projected:
+        return number(side["tokens_per_s_per_w"])
+    return f"{number(projected['low'])} to {number(projected['high'])} (projected)"
 
 
 def _projected_interval(interval: Mapping[str, Any] | None) -> str:
@@ -176,11 +221,22 @@ def _side_by_side(sides: Sequence[Mapping[str, Any]], bare: bool) -> Section:
         for bound in BOUNDS
         if any(bound in side["bounds"] for side in sides)
     ]
-    times = "true times of bare steps" if bare else "sums of kernels, as one of the runs has no times of bare steps"
-    table = Table(f"Times are {times}; bounds are shares of kernel time", ("what", *_heads(sides)), tuple(rows))
+    table = Table(
+        f"Times are {_times(sides, bare)}; bounds are shares of kernel time", ("what", *_heads(sides)), tuple(rows)
+    )
     bases = dict.fromkeys(_basis(side) for side in sides)
     named = [(", ".join(letter(side) for side in sides if _basis(side) == basis), "", basis) for basis in bases]
     return Section("Side by side", (table, Facts(tuple(named))))
+
+
+def _times(sides: Sequence[Mapping[str, Any]], bare: bool) -> str:
+    """What the times of the sides are."""
+    kinds = _kinds(sides)
+    if not bare:
+        return "sums of kernels, as one of the runs has no times of bare steps"
+    if kinds == ["projected"]:
+        return "projected"
+    return "true times of bare steps" + (", or projected" if "projected" in kinds else "")
 
 
 def _basis(side: Mapping[str, Any]) -> str:
@@ -201,7 +257,9 @@ def _step(sides: Sequence[Mapping[str, Any]], difference: Mapping[str, Any]) -> 
     first, other = sides[0], sides[difference["side"]]
     rows = tuple(_step_row(name, entry, share) for name, entry, share in _entries(difference))
     heads = ("phase", "#difference", "#share", "#change", "#interval", "verdict")
-    projected = "projected" in (first["kind"], other["kind"])
+    certainty = _PROJECTED if "projected" in (first["kind"], other["kind"]) else _NOTHING_REPEATS
+    if difference["step"]["interval"]:
+        certainty = _INTERVALS[difference["samples"]]
     return Section(
         f"From {letter(first)} to {letter(other)}",
         (
@@ -213,7 +271,7 @@ def _step(sides: Sequence[Mapping[str, Any]], difference: Mapping[str, Any]) -> 
                 anchors=phase_anchors(difference),
                 links=phase_links(difference),
             ),
-            Paragraph(_PROJECTED if projected else _INTERVALS[difference["samples"]], "quiet"),
+            Paragraph(certainty, "quiet"),
         ),
         lead="which phases the difference lies in",
     )
@@ -237,8 +295,9 @@ def _step_row(name: str, entry: Mapping[str, Any], share: float | None) -> tuple
     )
 
 
-def _kernels(sides: Sequence[Mapping[str, Any]], difference: Mapping[str, Any]) -> Section:
-    first, other = letter(sides[0]), letter(sides[difference["side"]])
+def _kernels(sides: Sequence[Mapping[str, Any]], difference: Mapping[str, Any], bare: bool) -> Section:
+    pair = sides[0], sides[difference["side"]]
+    first, other = map(letter, pair)
     numbers = ("change", "bound", f"#{first}", f"#{other}", "#difference", "#share")
     matched = difference["matched_share"] >= WELL_MATCHED
     level = "kernels" if matched else "modules"
@@ -261,10 +320,20 @@ def _kernels(sides: Sequence[Mapping[str, Any]], difference: Mapping[str, Any]) 
                 spare=("bound", "shapes", "change", "module") if matched else ("bound", "change", "module"),
                 choice=part_choice("kernels", difference, difference[level], keys, _part_row),
             ),
-            Paragraph(_KERNELS, "quiet"),
+            Paragraph(f"{_timed(pair, bare)} {_WORDS}", "quiet"),
         ),
-        lead=f"{percent(difference['matched_share'])} of the time is in kernels that both have",
+        lead=f"{percent(difference['matched_share'])} of kernel time is in kernels that both have",
     )
+
+
+def _timed(sides: Sequence[Mapping[str, Any]], bare: bool) -> str:
+    """How kernels and phases of the sides were timed."""
+    if not bare:
+        return _TIMED["sums"]
+    kinds = _kinds(sides)
+    if len(kinds) == 1:
+        return _TIMED[kinds[0]]
+    return " ".join(f"{kind.capitalize()}: {_TIMED[kind]}" for kind in kinds)
 
 
 def _part_rows(parts: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> tuple[tuple[str, ...], ...]:
@@ -293,7 +362,7 @@ def _bounds(sides: Sequence[Mapping[str, Any]]) -> Section:
             letter(side),
             tuple(Part(bound, 100 * side["bounds"][bound], bound) for bound in BOUNDS if side["bounds"].get(bound)),
             ", ".join(f"{bound} {percent(share)}" for bound, share in _largest(side["bounds"])),
-            "projected" if side["kind"] == "projected" else "",
+            "" if side["kind"] == "measured" else side["kind"],
         )
         for side in sides
     )
@@ -327,9 +396,9 @@ def _settings(result: Mapping[str, Any]) -> Section:
 def _warnings(result: Mapping[str, Any]) -> list[str]:
     sides = result["sides"]
     warnings = []
-    if result["numbers"] == "mixed":
-        kinds = ", ".join(f"{side['label']} is {side['kind']}" for side in sides)
-        warnings.append(f"measured and projected numbers stand side by side: {kinds}")
+    if len(_kinds(sides)) > 1:
+        which = ", ".join(f"{side['label']} is {side['kind']}" for side in sides)
+        warnings.append(f"{' and '.join(_kinds(sides))} numbers stand side by side: {which}")
     if len({side["mfu_denominator"] for side in sides if side["mfu_denominator"]}) > 1:
         warnings.append("MFU is taken of different peaks, which stand below the numbers side by side")
     if len({side["power_domain"] for side in sides if side["power_domain"]}) > 1:

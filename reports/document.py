@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["measured", "projected", "simulated", "mixed"]
+Kind = Literal["measured", "imported", "projected", "simulated", "mixed"]
 
 #: What each kind means, for the banner of a report.
 KIND_NOTES: dict[str, str] = {
     "measured": "",
+    "imported": "Imported: read, at least in part, from traces made elsewhere; only what they recorded is known.",
     "projected": "Projected: computed from op records and a model of the device. Nothing here was measured on it.",
     "simulated": "Simulated: devices, links or clients here are models, with the figures that the report names.",
     "mixed": "Part of this was measured, part projected or simulated; every table and figure says which.",

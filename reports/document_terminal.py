@@ -15,7 +15,7 @@ from .document import KIND_NOTES, Bars, Block, Document, Facts, Heatmap, Line, L
 from .rich_parts import BOUND_STYLES, Prose, ascii_only, facts, heading, plain_table
 from .text import UNKNOWN, clean, known, number
 
-_STYLES = {"measured": "cyan", "projected": "yellow", "simulated": "yellow", "mixed": "yellow"}
+_STYLES = {"measured": "cyan", "imported": "blue", "projected": "yellow", "simulated": "yellow", "mixed": "yellow"}
 _PARAGRAPHS = {"plain": "", "quiet": "dim", "warning": "yellow"}
 _PARTS = {**BOUND_STYLES, "good": "green", "fair": "yellow", "idle": "bright_black", "quiet": "bright_black"}
 _BAR_WIDTH = 34

@@ -173,7 +173,7 @@ def test_devices_and_doctor_speak(capsys: pytest.CaptureFixture[str]) -> None:
     assert "torch" in out
 
 
-@pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interruption_leaves_nothing_behind(interruption: signal.Signals, tmp_path: Path) -> None:
     command = "import sys; from edgeroof.cli import main; sys.argv = ['edgeroof', *sys.argv[1:]]; main()"
     process = subprocess.Popen(
@@ -183,6 +183,7 @@ def test_interruption_leaves_nothing_behind(interruption: signal.Signals, tmp_pa
         stdout=subprocess.DEVNULL,
         text=True,
         env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONSAFEPATH": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # also where tests run under nohup
     )
     time.sleep(1)
     deadline = time.monotonic() + 90

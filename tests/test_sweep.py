@@ -284,7 +284,7 @@ def test_power_modes_need_a_board_and_root(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(UsageError, match="needs root"):
         sweep.make_plan({"power_mode": ["30W"]}, SHORT, device="cpu")
     monkeypatch.setattr(nvpmodel, "this_board", lambda: make_board(tmp_path))
-    with pytest.raises(DeviceError, match="no power mode '60W'"):
+    with pytest.raises(UsageError, match="no power mode '60W'"):
         sweep.make_plan({"power_mode": ["60W"]}, SHORT, device="cpu")
 
 
@@ -316,11 +316,39 @@ def test_other_sweeps_and_other_folders_are_refused(projected: tuple, tmp_path: 
         ({"seed": [1]}, {}, "orin", "seed"),
         ({"batch_size": [0]}, {}, "orin", "batch_size"),
         ({"power_mode": ["30W"]}, {}, "cpu", "projection only"),
+        ({"power_mode": ["30W", "60W"]}, {}, "orin", "no power mode '60W'; it has MAXN"),
+        ({"power_mode": ["30W"]}, {}, "a100", "no power modes"),
+        ({"power_mode": ["30W"]}, {"batch_size": 0}, "orin", "batch_size"),
     ],
 )
 def test_senseless_plans_are_refused(axes: dict, base: dict, device: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         sweep.make_plan(axes, base, device=device)
+
+
+@pytest.mark.parametrize("device", ["cpu", "orin"])
+def test_senseless_numbers_of_steps_are_refused_before_any_work(tmp_path: Path, device: str) -> None:
+    command = ["sweep", "--device", device, "--model", "tiny", "--steps", "0", "--out", str(tmp_path / "s")]
+    assert cli.run_command(command) == 2
+    assert not (tmp_path / "s").exists()
+
+
+def test_failed_points_end_the_command_with_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Points that do not fit are a result; points that failed are not, and the command says so in a sentence."""
+    monkeypatch.setattr(sweep, "_project", lambda plan, settings, *_: fail_with(settings["batch_size"]))
+    command = ["sweep", "--device", "orin", "--model", "tiny", "--out", str(tmp_path / "s"), "--json"]
+    assert cli.run_command([*command, "--batch-size", "1"]) == 0
+    assert cli.run_command([*command, "--batch-size", "1,2,3"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out.splitlines()[-1])["kind"] == "sweep"
+    assert "error: 2 of 3 points failed" in err
+    assert "batch size 2: broken" in err
+
+
+def fail_with(batch_size: int) -> None:
+    raise OutOfMemoryError("too large") if batch_size == 1 else WorkloadError("broken")
 
 
 def line(*speeds: float) -> list[dict]:

@@ -16,6 +16,9 @@ NO_KERNEL = "(no kernel)"
 #: Stands for the phase of what lies outside of every phase.
 OUTSIDE = "(outside)"
 
+#: Shares of a step up to this are what the rounding of sums leaves of nothing.
+ROUNDING = 1e-12
+
 _NUMBERS = ("ms", "kernels", "flops", "bytes", "t_roof_ms")
 
 
@@ -44,7 +47,13 @@ def phase_times(run: Run, *, bare: bool) -> dict[str, float]:
     else:
         durations = run.kernels.groupby(run.kernels["phase"].astype(str))["dur_us"].sum() / 1e3 / _steps(run)
         found = {str(phase): float(ms) for phase, ms in durations.items() if phase}
-    return found | {OUTSIDE: step_ms(run, bare=bare) - sum(found.values())}
+    step = step_ms(run, bare=bare)
+    return found | {OUTSIDE: rounded(step - sum(found.values()), step)}
+
+
+def rounded(ms: float, step: float) -> float:
+    """Milliseconds of a step that takes ``step``; zero where they are only what rounding leaves of it."""
+    return ms if abs(ms) > ROUNDING * abs(step) else 0.0
 
 
 def breakdown(runs: Sequence[Run], *, bare: bool) -> pd.DataFrame:
@@ -109,10 +118,13 @@ def _folded(modules: pd.Series) -> pd.Series:
 def _rests(kernels: pd.DataFrame, phases: dict[str, float]) -> pd.DataFrame:
     """What is left of each phase beside its kernels."""
     busy = kernels.groupby("phase")["ms"].sum()
-    every = dict.fromkeys([*phases, *busy.index])
+    step = sum(phases.values())
+    left = {
+        phase: phases.get(phase, 0.0) - float(busy.get(phase, 0.0)) for phase in dict.fromkeys([*phases, *busy.index])
+    }
     rows = [
-        {"phase": phase, "op": NO_KERNEL, "module": "", "shapes": "", "ms": phases.get(phase, 0.0) - busy.get(phase, 0)}
-        for phase in every
+        {"phase": phase, "op": NO_KERNEL, "module": "", "shapes": "", "ms": rounded(ms, step)}
+        for phase, ms in left.items()
     ]
     return pd.DataFrame(rows).assign(kernels=0.0, flops=0.0, bytes=0.0, t_roof_ms=0.0)
 

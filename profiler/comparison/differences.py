@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from .breakdown import NO_KERNEL, ROUNDING
+
 #: A part whose time changes by less than this is called the same; the word describes, it is no verdict.
 SAME_WITHIN = 0.02
 #: A difference below this share of the step explains nothing: its shares would be noise over noise.
@@ -33,8 +35,10 @@ def match(first: pd.DataFrame, other: pd.DataFrame, keys: Sequence[str]) -> pd.D
     joined["change"] = [_change(a, b) for a, b in zip(joined["a_ms"], joined["b_ms"])]
     joined = joined.fillna(dict.fromkeys(("a_ms", "b_ms", "a_kernels", "b_kernels"), 0.0))
     joined["delta_ms"] = joined["b_ms"] - joined["a_ms"]
+    whole = max(abs(joined["a_ms"].sum()), abs(joined["b_ms"].sum()))
+    joined.loc[joined["delta_ms"].abs() <= ROUNDING * whole, "delta_ms"] = 0.0
     total = joined["b_ms"].sum() - joined["a_ms"].sum()
-    explains = abs(total) > NOTHING * max(abs(joined["a_ms"].sum()), abs(joined["b_ms"].sum()))
+    explains = abs(total) > NOTHING * whole
     joined["share"] = joined["delta_ms"] / total if explains else float("nan")
     order = joined["delta_ms"].abs().sort_values(ascending=False, kind="stable").index
     return joined.loc[order].reset_index()
@@ -59,9 +63,10 @@ def with_bounds(matched: pd.DataFrame, held: Sequence[pd.DataFrame], keys: Seque
 
 
 def matched_share(matched: pd.DataFrame) -> float:
-    """Share of both steps' time in parts that both have."""
-    time = matched["a_ms"].abs() + matched["b_ms"].abs()
-    both = ~matched["change"].isin(["new", "gone"])
+    """Share of both steps' kernel time in kernels that both have; time without a kernel is no match."""
+    kernels = matched[matched["op"] != NO_KERNEL]
+    time = kernels["a_ms"].abs() + kernels["b_ms"].abs()
+    both = ~kernels["change"].isin(["new", "gone"])
     return float(time[both].sum() / time.sum()) if time.sum() else 1.0
 
 

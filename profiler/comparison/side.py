@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..energy_range import projected_tokens_per_joule
 from ..run import Run
 from .breakdown import OUTSIDE, bound_times, breakdown, phase_times, step_ms
 
@@ -36,8 +37,8 @@ class Side:
 
     @property
     def kind(self) -> str:
-        """``"measured"`` (also of traces from elsewhere) or ``"projected"``."""
-        return "projected" if self.runs[0].summary["kind"] == "projected" else "measured"
+        """``"measured"``, ``"imported"`` (a trace from elsewhere) or ``"projected"``."""
+        return str(self.runs[0].summary["kind"])
 
     @cached_property
     def parts(self) -> pd.DataFrame:
@@ -96,7 +97,7 @@ class Side:
         first = self.runs[0].summary
         held = bound_times(self.runs)
         total = sum(held.values())
-        projection = first.get("projection") or {}
+        projection = first.get("projection")
         return {
             "label": self.label,
             "kind": self.kind,
@@ -104,7 +105,7 @@ class Side:
             "device": first["device"],
             "workload": first.get("workload"),
             "step_ms": self.step_ms,
-            "step_interval_ms": projection.get("step_time_ms"),
+            "step_interval_ms": projection and projection.get("step_time_ms"),
             "phases_ms": {name: ms for name, ms in self.phases.items() if name != OUTSIDE or ms},
             "bounds": {bound: ms / total for bound, ms in held.items()} if total else {},
             "mfu": self.metric("mfu", "value"),
@@ -113,6 +114,7 @@ class Side:
             "tokens_per_s": self.metric("tokens_per_s", "non_padding"),
             "padded_tokens_per_s": self.metric("tokens_per_s", "padded"),
             "tokens_per_s_per_w": self.metric("power", "tokens_per_s_per_w"),
+            "projected_tokens_per_s_per_w": projection and projected_tokens_per_joule(first["metrics"], projection),
             "mean_w": self.metric("power", "mean_w"),
             "power_domain": _entry(first.get("metrics"), ("power", "domain")),
             "no_power": _entry(first.get("metrics"), ("power", "reason")),

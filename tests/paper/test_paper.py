@@ -95,11 +95,8 @@ def test_documents_follow_the_data(tmp_path: Path) -> None:
         for batch in (1, 8)
     ]
     rows[0]["memory"]["fits"] = False
-    (tmp_path / "paper").mkdir()
-    (tmp_path / "paper" / "old.svg").write_text("<svg/>")
     document = write_documents(data(scaling=rows, links=links()), tmp_path)
     check_documents(tmp_path)
-    assert not (tmp_path / "paper" / "old.svg").exists()
     text = (tmp_path / "paper.md").read_text()
     assert "3.73 GiB, too large" in text
     assert "G is near zero | agrees |" in text
@@ -126,6 +123,21 @@ def test_figures_of_studies_say_what_only_a_board_can_tell() -> None:
     figures = (Bars("a", ()), Heatmap("b", (), (), (), ()), Lines("c", "x", "y", ()), Bars("d", (), board="its own"))
     (section,) = with_board((Section("s", (*figures, Paragraph("text"))),), "what it draws")
     assert [block.board for block in section.blocks[:4]] == ["what it draws"] * 3 + ["its own"]
+
+
+def test_only_figures_of_earlier_calls_are_removed(tmp_path: Path) -> None:
+    rows = [point(device, "base", batch=batch) for device in ("orin", "a100") for batch in (1, 8)]
+    (tmp_path / "paper").mkdir()
+    mine = [tmp_path / "paper" / "mine.svg", tmp_path / "paper" / "shown.svg"]
+    for path in mine:
+        path.write_text("<svg/>")
+    (tmp_path / "paper" / "optimizer.md").write_text("![my own](shown.svg)")
+    write_documents(data(scaling=rows, links=links()), tmp_path)
+    old = set((tmp_path / "paper").glob("paper-*.svg"))
+    assert old
+    write_documents(data(), tmp_path)
+    assert not [path for path in old if path.exists()]
+    assert all(path.exists() for path in mine)
 
 
 def test_a_folder_of_another_plan_is_refused(tmp_path: Path) -> None:

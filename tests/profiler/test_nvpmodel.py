@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from edgeroof.errors import DeviceError
+from edgeroof.interruptions import end_as_by_ctrl_c
 from edgeroof.profiler.nvpmodel import Board, mode_put_back
 
 from .fake_board import calls, make_board
@@ -71,6 +72,45 @@ def test_it_comes_back_after_ctrl_c(board: Board, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         in_maxn(board, tmp_path / "note", lambda: signal.raise_signal(signal.SIGINT))
     assert board.current() == 2
+
+
+@pytest.fixture
+def ending() -> Iterator[None]:
+    """Every end from outside is a Ctrl-C, as on the command line; also where tests run under nohup."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    end_as_by_ctrl_c()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.usefixtures("ending")
+def test_it_comes_back_when_the_process_is_ended(board: Board, tmp_path: Path, number: signal.Signals) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        in_maxn(board, tmp_path / "note", lambda: signal.raise_signal(number))
+    assert board.current() == 2
+
+
+@pytest.mark.usefixtures("ending")
+def test_a_broken_connection_waits_until_it_is_back(board: Board, tmp_path: Path) -> None:
+    hanging_up = Path(board.tool).read_text().replace("case", f"kill -HUP {os.getpid()}\ncase", 1)
+    with pytest.raises(KeyboardInterrupt):
+        in_maxn(board, tmp_path / "note", lambda: Path(board.tool).write_text(hanging_up))
+    assert board.current() == 2
+    assert not (tmp_path / "note").exists()
+
+
+@pytest.mark.usefixtures("ending")
+def test_what_is_ignored_stays_ignored(board: Board, tmp_path: Path) -> None:
+    """Under nohup the end of the terminal ends nothing."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    end_as_by_ctrl_c()
+    hanging_up = Path(board.tool).read_text().replace("case", f"kill -HUP {os.getpid()}\ncase", 1)
+    in_maxn(board, tmp_path / "note", lambda: Path(board.tool).write_text(hanging_up))
+    assert board.current() == 2
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 def test_a_second_ctrl_c_waits_until_it_is_back(board: Board, tmp_path: Path) -> None:

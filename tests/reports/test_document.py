@@ -46,7 +46,7 @@ def test_plain_terminals_get_plain_characters() -> None:
     assert "=====" in text
 
 
-@pytest.mark.parametrize("kind", ["measured", "projected", "simulated", "mixed"])
+@pytest.mark.parametrize("kind", ["measured", "imported", "projected", "simulated", "mixed"])
 def test_the_kind_stands_in_both(kind: str) -> None:
     assert kind.upper() in printed(sample_document(kind))
     assert f'"kind":"{kind}"' in document_html.render(sample_document(kind))
