@@ -8,7 +8,7 @@ from typing import Any
 
 from ..profiler.comparison.breakdown import NO_KERNEL, OUTSIDE
 from ..profiler.schema import BOUNDS
-from .compare_figures import letter, rooflines, waterfall
+from .compare_figures import letter, rooflines, rounded, waterfall
 from .compare_links import bounds_text, claims, main_parts, part_choice, phase_anchors, phase_links
 from .document import Bar, Bars, Document, Facts, Figure, Paragraph, Part, Section, Table
 from .text import UNKNOWN, binary_bytes, count, duration, known, number, percent
@@ -17,8 +17,6 @@ from .text import UNKNOWN, binary_bytes, count, duration, known, number, percent
 MOST_ROWS = 25
 #: Changes beyond this, the ends of intervals that say nothing, are not spelled out.
 MOST_SHOWN = 10.0
-#: Decimals of milliseconds beyond which there is nothing but the rounding of sums.
-_DIGITS = 9
 #: Below this share of time in kernels that both have, shapes are left out of the match.
 WELL_MATCHED = 0.5
 
@@ -167,15 +165,19 @@ def _interval(entry: Mapping[str, Any]) -> str:
     return f"{_plus(interval['low'])} to {_plus(interval['high'])}" if interval else UNKNOWN
 
 
+def _share(share: float | None) -> str:
+    return percent(rounded(share) if share is not None and known(share) else None)
+
+
 def _plus(share: float | None) -> str:
     if known(share) and share is not None and share > MOST_SHOWN:
         return f"over +{percent(MOST_SHOWN)}"
-    text = percent(share)
-    return f"+{text}" if known(share) and share is not None and share > 0 else text
+    text = _share(share)
+    return f"+{text}" if known(share) and share is not None and rounded(share) > 0 else text
 
 
 def _signed(ms: float) -> str:
-    shown = round(ms, _DIGITS)
+    shown = rounded(ms)
     return ("+" if shown > 0 else "") + duration(1e3 * shown)
 
 
@@ -288,7 +290,7 @@ def _step_row(name: str, entry: Mapping[str, Any], share: float | None) -> tuple
     return (
         name,
         _signed(entry["delta_ms"]),
-        percent(share),
+        _share(share),
         _plus(entry["change"]),
         _interval(entry),
         entry["verdict"] or UNKNOWN,
@@ -350,10 +352,10 @@ def _part_row(part: Mapping[str, Any], keys: Sequence[str]) -> tuple[str, ...]:
 
 
 def _part_numbers(change: str, bound: str, parts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    before, after = (round(sum(part[name] for part in parts), _DIGITS) for name in ("a_ms", "b_ms"))
+    before, after = (rounded(sum(part[name] for part in parts)) for name in ("a_ms", "b_ms"))
     shares = [part["share"] for part in parts]
     share = sum(shares) if all(known(value) for value in shares) else None
-    return (change, bound, duration(1e3 * before), duration(1e3 * after), _signed(after - before), percent(share))
+    return (change, bound, duration(1e3 * before), duration(1e3 * after), _signed(after - before), _share(share))
 
 
 def _bounds(sides: Sequence[Mapping[str, Any]]) -> Section:

@@ -150,11 +150,11 @@ def _lines(figure: Lines) -> tuple[str, float]:
 
 
 def _flag(flag: Flag, place: int, x: Axis, top: float, bottom: float) -> str:
-    """A named line at a place on the x axis; names stand below each other, and to the left where there is no room."""
+    """A named line at a place on the x axis; names stand above each other there, to the left where there is no room."""
     at, style = x.place(flag.x), f"s{flag.line % _SERIES}"
     left = at + 8 + _CHARACTER * len(flag.text) > WIDTH - 24
     line = f'<line class="flag {style}-line" x1="{at:.1f}" x2="{at:.1f}" y1="{top:.1f}" y2="{bottom:.1f}"/>\n'
-    return line + _text(at + (-6 if left else 6), top + 12 + 15 * place, flag.text, "ink", "end" if left else "start")
+    return line + _text(at + (-6 if left else 6), bottom - 8 - 15 * place, flag.text, "ink", "end" if left else "start")
 
 
 def _line_name(line: Line) -> str:

@@ -289,6 +289,17 @@ def test_claims_lead_to_rows_that_are_there(slower: dict, kind: str) -> None:
     assert ops.facets == ("phase", "bound", "op", "change")
 
 
+def test_what_is_left_of_sums_is_not_shown(slower: dict) -> None:
+    noisy = copy.deepcopy(slower)
+    forward = phase(noisy, "forward")
+    forward |= {"delta_ms": 1.8e-15, "share": -1.8e-17, "change": 1e-16}
+    section = compare_document(noisy).sections[1]
+    bars, table = section.blocks[:2]
+    assert "forward" not in [bar.name for bar in bars.bars]
+    (row,) = (row for row in table.rows if row[0] == "forward")
+    assert row[1:4] == ("0 µs", "0.0 %", "0.0 %")
+
+
 def test_parts_say_what_holds_them(slower: dict) -> None:
     kernels = measured().kernels.astype({"phase": str, "op": str, "bound": str})
     held = kernels.groupby(["phase", "op", "bound"])["dur_us"].sum()

@@ -110,7 +110,7 @@ function linePlot(block, width) {
   return root;
 }
 
-/** A named place on the x axis; names stand below each other, and to the left where there is no room. */
+/** A named place on the x axis; names stand above each other at the axis, to the left where there is no room. */
 function drawFlag({ x: value, text, line }, place, x, box) {
   const at = x(value);
   const left = at + 8 + text.length * 7 > box.x1;
@@ -118,7 +118,7 @@ function drawFlag({ x: value, text, line }, place, x, box) {
     "g",
     { class: `flag s-${line % SERIES}` },
     svg("line", { x1: at, x2: at, y1: box.y1, y2: box.y0 }),
-    svg("text", { class: "label", x: at + (left ? -6 : 6), y: box.y1 + 12 + 15 * place, "text-anchor": left ? "end" : "start", text }),
+    svg("text", { class: "label", x: at + (left ? -6 : 6), y: box.y0 - 8 - 15 * place, "text-anchor": left ? "end" : "start", text }),
   );
 }
 

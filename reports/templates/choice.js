@@ -80,7 +80,7 @@ function choiceRow(columns, cells) {
         {
           scope: index ? null : "row",
           tabindex: index ? null : -1,
-          class: columns[index].text ? (text.length <= UNBROKEN ? "short" : null) : "number",
+          class: columns[index].text ? (text.length <= UNBROKEN ? "short" : "long") : "number",
         },
         wholeOnDemand(text),
       ),

@@ -83,6 +83,13 @@ def test_claims_of_a_comparison_lead_to_their_rows(page, difference):
     assert lit(page)[0] == "optimizer"
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_row_that_a_link_led_to_can_be_read(quiet, results, scheme):
+    open_page(quiet, results / "compare" / "report.html", address="#phase-1-0", scheme=scheme)
+    assert lit(quiet)
+    assert quiet.execute_script(LOW_CONTRAST) == []
+
+
 def test_kernels_of_a_comparison_are_filtered(page, difference):
     every = len(difference["kernels"])
     assert texts(page, f"{KERNELS} .status") == [f"{every} of {every} rows"]
