@@ -12,6 +12,7 @@ from edgeroof import cli, compare
 from edgeroof.cli_compare import repeat_options
 from edgeroof.errors import RunError, UsageError
 from edgeroof.profiler.comparison.breakdown import NO_KERNEL
+from edgeroof.profiler.comparison.differences import match
 from edgeroof.profiler.comparison.side import group_repeated
 from edgeroof.profiler.run import Run, save
 from edgeroof.profiler.schema import OP_COLUMNS
@@ -287,6 +288,12 @@ def test_claims_lead_to_rows_that_are_there(slower: dict, kind: str) -> None:
     ops = choices["ops-1"]
     assert len(ops.rows) == len(ops.values) == len(slower["differences"][0]["ops"])
     assert ops.facets == ("phase", "bound", "op", "change")
+
+
+@pytest.mark.parametrize(("first", "other", "change"), [(5.7e-14, 2.8e-14, "same"), (1.0, 1.1, "slower")])
+def test_rounding_is_no_change(first: float, other: float, change: str) -> None:
+    sides = [pd.DataFrame({"op": ["mm"], "ms": [ms], "kernels": [1.0]}) for ms in (first, other)]
+    assert match(*sides, ["op"])["change"].tolist() == [change]
 
 
 def test_what_is_left_of_sums_is_not_shown(slower: dict) -> None:

@@ -10,6 +10,8 @@ from .breakdown import NO_KERNEL, ROUNDING
 
 #: A part whose time changes by less than this is called the same; the word describes, it is no verdict.
 SAME_WITHIN = 0.02
+#: Differences in ms that are the rounding of sums, where what is left of a phase beside its kernels is nothing.
+ROUNDING_MS = 1e-9
 #: A difference below this share of the step explains nothing: its shares would be noise over noise.
 NOTHING = 1e-6
 
@@ -75,6 +77,6 @@ def _change(first: float, other: float) -> str:
         return "new"
     if pd.isna(other):
         return "gone"
-    if abs(other - first) <= SAME_WITHIN * max(abs(first), abs(other)):
+    if abs(other - first) <= max(SAME_WITHIN * max(abs(first), abs(other)), ROUNDING_MS):
         return "same"
     return "faster" if other < first else "slower"
