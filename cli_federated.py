@@ -13,10 +13,12 @@ from rich.console import Console
 
 from . import cli_studies, fl
 from .cli_kernels import GATE_FAILED, result_folder
+from .cli_studies import LINKS_HELP
 from .errors import UsageError
 from .progress import count_progress
 
 SUPERLINK_HELP = "host:port of Flower's SuperLink; by default one is started on this machine"
+SELECTION_HELP = "how clients are chosen: random, oort, eafl, fedjoule, tokens-per-joule[:ALPHA], mfu[:ALPHA]"
 CERTIFICATES_HELP = "PEM file to check the SuperLink's certificate with"
 TIMEOUT_HELP = "seconds for a Flower client to answer; then it is left out"
 
@@ -44,21 +46,20 @@ def run(
     server_optimizer: Annotated[str, typer.Option(help="fedavg, fedavgm, fedadam, fedadamw")] = "fedavg",
     server_rate: Annotated[float | None, typer.Option(help="learning rate of the server")] = None,
     codec: Annotated[str, typer.Option(help="none, fp16, int8, int4, topk:0.01, lowrank:4, topk:0.01+int8 …")] = "none",
+    selection: Annotated[str, typer.Option(help=SELECTION_HELP)] = "random",
     split: Annotated[str, typer.Option(help="how data is divided: even, size, topics")] = "topics",
     alpha: Annotated[float, typer.Option(help="how alike clients are: small ones differ much")] = 1.0,
     dialogues: Annotated[int | None, typer.Option(help="training dialogues of all clients together")] = None,
     eval_dialogues: Annotated[int, typer.Option(help="held-out dialogues")] = 64,
     data: Annotated[str | None, typer.Option(help="SAMSum JSON or CSV; by default generated dialogues")] = None,
-    links: Annotated[str, typer.Option(help="10g, 1g, wifi, 5g, 4g, lte, or DOWN/UP/RTT as in 50/10/30")] = (
-        ",".join(fl.DEFAULT_LINKS)
-    ),
+    links: Annotated[str, typer.Option(help=LINKS_HELP)] = (",".join(fl.DEFAULT_LINKS)),
     engine: Annotated[str, typer.Option(help="local, in this process; flower, over Flower's network")] = "local",
     superlink: Annotated[str | None, typer.Option(help=SUPERLINK_HELP)] = None,
     root_certificates: Annotated[Path | None, typer.Option(help=CERTIFICATES_HELP)] = None,
     nodes: Annotated[int | None, typer.Option(help="SuperNodes to start or to wait for; by default --sampled")] = None,
     client_timeout: Annotated[float, typer.Option(help=TIMEOUT_HELP)] = 1800.0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda: where clients train")] = "auto",
-    seed: Annotated[int, typer.Option(help="of data, split, choice and training")] = 0,
+    seed: Annotated[int, typer.Option(help="of weights, data, split, choice and training")] = 0,
     out: Annotated[Path | None, typer.Option(help="folder; one with checkpoints is gone on with")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON, nothing else")] = False,
 ) -> None:
@@ -85,6 +86,7 @@ def run(
         rounds=rounds,
         server=ServerOptimizer(server_optimizer, server_rate),
         codec=codec,
+        selection=selection,
         split=split,
         alpha=alpha,
         dialogues=dialogues,
@@ -138,7 +140,7 @@ def difference(
             else f"the largest difference is {result['largest']:.3g}, in {result['tensor']}, the relative one "
             f"{result['relative']:.3g}"
         )
-        typer.echo(f"{result['values']:,} weights after round {rounds}: {what}.")
+        typer.echo("\n".join([f"{result['values']:,} weights after round {rounds}: {what}.", *result["notes"]]))
     if not result["relative"] <= tolerance or len(set(result["rounds"])) > 1:
         raise typer.Exit(GATE_FAILED)
 
@@ -151,6 +153,9 @@ def profile(
     batch_size: Annotated[int | None, typer.Option(help="by default 32 on a GPU, fewer on a CPU")] = None,
     source_length: Annotated[int, typer.Option(help="tokens of a dialogue")] = 512,
     target_length: Annotated[int, typer.Option(help="tokens of a summary")] = 96,
+    precision: Annotated[str, typer.Option(help="fp32, tf32, bf16, fp16, bf16-pure")] = "fp32",
+    optimizer: Annotated[str, typer.Option(help="of the clients, such as fused-adamw")] = "adamw",
+    lora_rank: Annotated[int | None, typer.Option(help="train LoRA adapters of this rank only")] = None,
     superlink: Annotated[str | None, typer.Option(help=SUPERLINK_HELP)] = None,
     root_certificates: Annotated[Path | None, typer.Option(help=CERTIFICATES_HELP)] = None,
     client_timeout: Annotated[float, typer.Option(help=TIMEOUT_HELP)] = 1800.0,
@@ -170,6 +175,9 @@ def profile(
             batch_size=batch_size,
             source_length=source_length,
             target_length=target_length,
+            precision=precision,
+            optimizer=optimizer,
+            lora_rank=lora_rank,
         )
     if as_json:
         typer.echo(json.dumps(result))
@@ -208,9 +216,7 @@ def _show(result: dict[str, Any], folder: Path, as_json: bool) -> None:
 def granularity(
     model: Annotated[str | None, typer.Option(help="one or more, such as small,base; by default the run's")] = None,
     device: Annotated[str | None, typer.Option(help="one or more, such as a100,orin:30W; steps are projected")] = None,
-    links: Annotated[str, typer.Option(help="10g, 1g, wifi, 5g, 4g, lte, or DOWN/UP/RTT as in 50/10/30")] = (
-        ",".join(fl.DEFAULT_LINKS)
-    ),
+    links: Annotated[str, typer.Option(help=LINKS_HELP)] = (",".join(fl.DEFAULT_LINKS)),
     codecs: Annotated[str, typer.Option(help="codecs of updates")] = ",".join(fl.DEFAULT_CODECS),
     down_codec: Annotated[str | None, typer.Option(help="of the server's weights; by default fp32")] = None,
     lora_rank: Annotated[int | None, typer.Option(help="compare LoRA adapters of this rank as well")] = None,

@@ -16,10 +16,14 @@ from .cli_kernels import result_folder
 from .progress import count_progress
 
 FULL_HELP = "twice the dialogues and rounds: about twenty minutes of one CPU core, where the default takes seven"
-TARGET_HELP = "held-out loss to reach; by default 90 % of what the first one gained"
+TARGET_HELP = "held-out loss to reach; by default 90 % of what the first one gained, who so gets there in any case"
 OUT_HELP = "folder; finished federations are kept there, and the same command goes on from them"
 JSON_HELP = "print the result as JSON, nothing else"
-FLEET_HELP = "DEVICE[:MODE][=STEP_MS][*COUNT]@LINK with commas between; steps are projected where none is given"
+FLEET_HELP = (
+    "DEVICE[:MODE][=STEP_MS][*COUNT]@LINK or RUN_FOLDER[*COUNT]@LINK with commas between; steps are projected where "
+    "none is given; a link of one's own ends in its radio's power, as in orin@50/10/30@2W"
+)
+LINKS_HELP = "10g, 1g, wifi, 5g, 4g, lte, or DOWN/UP/RTT as in 50/10/30; @2W behind one is its radio's power"
 
 app = typer.Typer(no_args_is_help=True, help="Compare codecs, or ways of choosing clients, over whole federations.")
 
@@ -30,9 +34,7 @@ def compression(
     codecs: Annotated[
         str, typer.Option(help="the first is what others are compared with; also lora:4, lora:4+int8")
     ] = (",".join(fl_studies.CODECS)),
-    links: Annotated[str, typer.Option(help="10g, 1g, wifi, 5g, 4g, lte, or DOWN/UP/RTT as in 50/10/30")] = (
-        ",".join(fl_studies.LINKS)
-    ),
+    links: Annotated[str, typer.Option(help=LINKS_HELP)] = (",".join(fl_studies.LINKS)),
     seeds: Annotated[int, typer.Option(help="federations per codec; 5 make intervals mean something")] = 5,
     rounds: Annotated[int | None, typer.Option(help="of each federation")] = None,
     clients: Annotated[int, typer.Option(help="clients the data is split over")] = 6,
@@ -59,8 +61,8 @@ def compression(
 
 @app.command(epilog="Example: edgeroof fl study selection --seeds 5 --strategies random,oort,tokens-per-joule")
 def selection(
-    strategies: Annotated[str, typer.Option(help="the first is what others are compared with; default all")] = (
-        "random,oort,eafl,fedjoule,tokens-per-joule"
+    strategies: Annotated[str, typer.Option(help="the first is what others are compared with")] = (
+        "random,oort,eafl,fedjoule,tokens-per-joule,mfu"
     ),
     fleet: Annotated[str | None, typer.Option(help=FLEET_HELP)] = None,
     fleet_model: Annotated[str, typer.Option(help="whose steps take the fleet's time; a tiny model learns")] = "small",
@@ -81,7 +83,7 @@ def selection(
     as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
 ) -> None:
     """Say which way of choosing clients needs the least time, energy or rounds, in a simulated fleet."""
-    from .workloads.federated.clients import DEFAULT_FLEET
+    from .workloads.federated.fleet_text import DEFAULT_FLEET
     from .workloads.federated.simulation import Mishaps
     from .workloads.federated.study_selection import SelectionStudy
 

@@ -47,7 +47,7 @@ def preset(model: str = "small", *, device: str = "cpu", **changes: Any) -> Fede
         model: as in :class:`~edgeroof.workloads.client_config.ClientConfig`.
         device: where clients train: ``cpu`` or ``cuda``.
         **changes: fields of :class:`~.workloads.federated.config.FederatedConfig`; ``client`` may hold fields of the
-            client's step. What is ``None`` keeps its default.
+            client's step. What is ``None`` keeps its default; a ``seed`` is that of the initial weights as well.
 
     Raises:
         UsageError: a value makes no sense.
@@ -57,6 +57,8 @@ def preset(model: str = "small", *, device: str = "cpu", **changes: Any) -> Fede
 
     own = {name: value for name, value in (changes.pop("client", None) or {}).items() if value is not None}
     given = {name: value for name, value in changes.items() if value is not None}
+    if "seed" in given:
+        own.setdefault("seed", given["seed"])
     tiny = model == "tiny"
     client = ClientConfig(model=model, device=device, **{"padding": "dynamic", **(TINY if tiny else {}), **own})
     if tiny and client.data is None:
@@ -101,15 +103,15 @@ def run(
         from .workloads.federated.flower.deployment import check_flower
 
         check_flower()
-    chosen = [parse_link(name) for name in links]
+    chosen = [parse_link(name) for name in _named(links, "link")]
     folder = Path(out) if out is not None else None
     on_progress("building the model", 0, 1)
     trainer = ClientTrainer(config)
     checkpoints = folder / CHECKPOINTS if folder else None
     if engine == "flower":
-        state, nodes = _flower(config, checkpoints, flower, on_progress)
+        state = _flower(config, checkpoints, flower, on_progress)
     else:
-        state, nodes = _local(trainer, checkpoints, on_progress), 1
+        state = _local(trainer, checkpoints, on_progress)
     history = state.history
     result = {
         "schema_version": SCHEMA_VERSION,
@@ -120,7 +122,7 @@ def run(
         "client_examples": trainer.data.sizes(),
         "weights": {"values": sum(t.numel() for t in state.weights.values()), "tensors": len(state.weights)},
         "history": history,
-        "engine_s": [seconds for record in history if (seconds := engine_seconds(record, nodes)) is not None],
+        "engine_s": _engine_seconds(history, engine),
         "links": [dataclasses.asdict(link) for link in chosen],
         "granularity": granularity(history, chosen),
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -191,7 +193,8 @@ def difference(a: str | Path, b: str | Path) -> dict[str, Any]:
 
     Returns:
         JSON-ready: ``rounds`` of both, ``values``, ``largest`` absolute difference and the ``tensor`` that has it,
-        ``relative``, the norm of the difference over that of ``a``, and ``equal``, whether every bit is.
+        ``relative``, the norm of the difference over that of ``a``, ``equal``, whether every bit is, and ``notes`` of
+        damaged rounds in whose place the ones before were taken.
 
     Raises:
         FederatedError: there is no checkpoint, it is damaged, or the models differ.
@@ -213,6 +216,7 @@ def difference(a: str | Path, b: str | Path) -> dict[str, Any]:
         "tensor": tensor,
         "relative": math.sqrt(sum(float(gap.square().sum()) for gap in apart.values())) / (size or 1.0),
         "equal": not any(bool(gap.any()) for gap in apart.values()),
+        "notes": [found.fallback for found in (one, other) if found.fallback],
     }
 
 
@@ -244,33 +248,38 @@ def _local(trainer: ClientTrainer, checkpoints: Path | None, on_progress: Progre
 
 def _flower(
     config: FederatedConfig, checkpoints: Path | None, options: FlowerOptions | None, on_progress: Progress
-) -> tuple[Checkpoint, int]:
-    """The federation's state after its rounds, and over how many nodes they were spread."""
+) -> Checkpoint:
     from .workloads.federated.flower.deployment import FlowerOptions
-    from .workloads.federated.flower.jobs import node_count, run_rounds
+    from .workloads.federated.flower.jobs import run_rounds
 
     options = options or FlowerOptions()
     with tempfile.TemporaryDirectory(prefix="edgeroof-fl-") as scratch:
-        state = run_rounds(config, checkpoints or Path(scratch), options, on_progress)
-    return state, node_count(config, options)
+        return run_rounds(config, checkpoints or Path(scratch), options, on_progress)
 
 
-def engine_seconds(record: Mapping[str, Any], nodes: int) -> float | None:
+def engine_seconds(record: Mapping[str, Any]) -> float | None:
     """What the engine took of a round, beside its clients' computing: starting processes, transport, waiting.
 
     Args:
-        record: of a round.
-        nodes: at the same time; each served its clients one after the other.
+        record: of a round; each of its ``nodes`` served its clients one after the other, all nodes at the same time.
 
     Returns:
-        Seconds; ``None`` where somebody was left out, whose computing nobody knows, and for records without times.
+        Seconds; ``None`` where somebody was left out, whose computing nobody knows, and for records without times or
+        without the number of nodes.
     """
-    if "train_s" not in record or record["left_out"] or not record["used"]:
+    nodes = record.get("nodes")
+    if "train_s" not in record or not nodes or record["left_out"] or not record["used"]:
         return None
     busy = [0.0] * nodes
     for entry in record["used"]:
         busy[entry["client"] % nodes] += entry["compute_s"] + entry["codec_s"]
     return float(record["train_s"] - max(busy))
+
+
+def _engine_seconds(history: Sequence[Mapping[str, Any]], engine: str) -> list[float]:
+    """What an engine took of each round that it ran; a federation may have gone on with another."""
+    found = [engine_seconds(record) for record in history if record.get("engine") == engine]
+    return [seconds for seconds in found if seconds is not None]
 
 
 def profile_fleet(
@@ -303,9 +312,11 @@ def profile_fleet(
     from .profiler.environment import describe_environment
     from .reports import document_html
     from .reports.fleet import fleet_document
+    from .workloads.client_config import ClientConfig
     from .workloads.federated.flower.deployment import FlowerOptions
     from .workloads.federated.flower.jobs import compare_nodes, run_profiles
 
+    ClientConfig(device="cuda", **client)  # refuses what makes no sense anywhere, before nodes are started
     options, folder = flower or FlowerOptions(), Path(out)
     one_by_one = options.superlink is None
     task = {"client": client, "capture": {"steps": steps}, "one_by_one": one_by_one}
@@ -367,7 +378,10 @@ def compare_links(
     from .workloads.federated.links import parse_link
     from .workloads.federated.radios import describe_radios
 
-    chosen, coders = [parse_link(name) for name in links], [parse_codec(name) for name in codecs]
+    chosen = [parse_link(name) for name in _named(links, "link")]
+    coders = [parse_codec(name) for name in _named(codecs, "codec")]
+    if len({codec.name for codec in coders}) < len(coders):
+        raise UsageError(f"{', '.join(codecs)} names a codec twice; name each once")
     radios = describe_radios(chosen, radio_w)
     down = parse_codec(down_codec) if down_codec else None
     if emulated:
@@ -396,6 +410,12 @@ def compare_links(
     if out is not None:
         _save_granularity(result, Path(out))
     return result
+
+
+def _named(names: Sequence[str], what: str) -> Sequence[str]:
+    if not names:
+        raise UsageError(f"name at least one {what}")
+    return names
 
 
 def _save_granularity(result: Mapping[str, Any], folder: Path) -> None:

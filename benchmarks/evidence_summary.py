@@ -167,6 +167,7 @@ def step_claims(results: Results) -> Iterator[tuple[str, str, str]]:
         ("ab-step-bf16", "the plain one with SDPA"),
         ("ab-step-bf16-eager-attention", "eager attention"),
         ("ab-step-bf16-compiled-model", "torch.compile"),
+        ("ab-step-bf16-b8", "the plain one with SDPA, batch 8"),
     ):
         ratio = _ratio(_find(results.get(part), "base", "adamw+fused-model"), "wall")
         yield f"fused step in bf16, base: faster than {rival}", *_ratio_cells(ratio, 1.0)

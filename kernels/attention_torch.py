@@ -1,7 +1,8 @@
 """Attention with T5's position bias in PyTorch's own operators, where the Triton kernels cannot run.
 
-Without dropout the forward pass is PyTorch's own fused attention with the bias and the mask added up. The backward pass
-computes the scores and the probabilities again.
+Without dropout the forward pass is PyTorch's own fused attention with the bias and the mask added up, unless that sum
+would have to be rounded to half precision: the most negative finite number of a wider type would become minus infinity.
+The backward pass computes the scores and the probabilities again.
 """
 
 from __future__ import annotations
@@ -19,18 +20,24 @@ def forward(
 ) -> Tensor:  # fmt: skip
     """Averages [B, H, Q, D]; ``bias`` is [1, H, Q, K], the others are as in :mod:`.attention`."""
     if seed is None and query.numel() and key.numel():
-        return _without_dropout(query, key, value, bias, mask)
+        added = mask if bias is None else _sum(bias, mask)
+        if added is None or added.dtype == torch.bool or _holds(query.dtype, added.dtype):
+            return _without_dropout(query, key, value, added)
     probs = probabilities(query @ key.mT, bias, mask)
     if seed is not None:
         drop_in_place(probs, seed, dropout)
     return probs.to(value.dtype) @ value
 
 
-def _without_dropout(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, mask: Tensor | None) -> Tensor:
-    added = mask if bias is None else _sum(bias, mask)
+def _without_dropout(query: Tensor, key: Tensor, value: Tensor, added: Tensor | None) -> Tensor:
     if added is not None and added.is_floating_point():
         added = added.to(query.dtype)
     return functional.scaled_dot_product_attention(query, key, value, attn_mask=added, scale=1.0)
+
+
+def _holds(dtype: torch.dtype, other: torch.dtype) -> bool:
+    """Whether a type has all numbers of another one."""
+    return torch.promote_types(dtype, other) == dtype
 
 
 def _sum(bias: Tensor, mask: Tensor | None) -> Tensor:

@@ -100,7 +100,8 @@ def _forward(
     weight = row_weight(logits, labels, terms, reduction)
     early, late = split_weight(logits, weight)
     row_losses(logits, labels, early, losses, out, terms)
-    return reduce_losses(losses, reduction, late), logits.new_empty(0) if out is None else out, late
+    gradient_or_none = logits.new_empty(0) if out is None else out
+    return reduce_losses(losses, reduction, late), gradient_or_none, finite_weight(late)
 
 
 def row_weight(logits: Tensor, labels: Tensor, terms: Terms, reduction: str) -> Tensor | None:
@@ -118,6 +119,11 @@ def split_weight(logits: Tensor, weight: Tensor | None) -> tuple[Tensor | None, 
     if weight is None or logits.dtype != torch.float16:
         return weight, logits.new_empty(0, dtype=loss_dtype(logits.dtype))
     return None, weight
+
+
+def finite_weight(late: Tensor) -> Tensor:
+    """The weight of a kept gradient: zero where all rows are ignored: gradients are zero while the mean is NaN."""
+    return late.nan_to_num(posinf=0.0) if late.numel() else late
 
 
 def reduce_losses(losses: Tensor, reduction: str, late: Tensor) -> Tensor:
@@ -160,7 +166,7 @@ def _backward(ctx: Any, grad_loss: Tensor | None, *of_kept: None) -> tuple[Tenso
         raise UsageError("the operator was called without gradient=True, so that it has kept no gradient")
     gradient, late = ctx.saved_tensors
     factors = grad_loss * late if late.numel() else grad_loss
-    return scale_kept(gradient, factors, owned=ctx.owned), *[None] * 7
+    return scale_kept(gradient, factors, owned=ctx.owned, weighted=late.numel() > 0), *[None] * 7
 
 
 cross_entropy_op = define(

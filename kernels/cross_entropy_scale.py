@@ -2,7 +2,7 @@
 
 ``loss.backward()`` starts from one, and a gradient times one need not be touched: while the graph is not kept for
 another pass, the kept gradient is scaled where it is, and skipped on the device, without waiting for it, when the
-factor is one.
+factor is one. It never is in fp16, where the weight of a mean comes only now.
 
 A kept gradient in half precision has been rounded once; a factor that is no power of two rounds it once more.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from ..profiler.costs import Cost, register
-from ..profiler.costs.cost import tensor, touched_bytes
+from ..profiler.costs.cost import scalar, tensor, touched_bytes
 from ..profiler.ops import OpRecord
 from .cross_entropy_rows import takes_triton
 from .operator import define, refuse_second_derivative
@@ -27,13 +27,14 @@ SECOND_DERIVATIVE = ("cross-entropy", "torch.nn.functional.cross_entropy")
 BLOCK = 8192
 
 
-def scale_kept(gradient: Tensor, factors: Tensor, *, owned: bool) -> Tensor:
+def scale_kept(gradient: Tensor, factors: Tensor, *, owned: bool, weighted: bool = False) -> Tensor:
     """A kept gradient times the gradient from above.
 
     Args:
         gradient: kept by the forward pass, contiguous.
         factors: of one element, or one a row of the gradient.
         owned: whether nothing but autograd holds the gradient, which is then used up, unless the graph is kept.
+        weighted: whether the factors contain the weight of a mean, so that they are hardly ever one.
 
     Raises:
         UsageError: the backward pass is to be differentiated itself.
@@ -41,7 +42,7 @@ def scale_kept(gradient: Tensor, factors: Tensor, *, owned: bool) -> Tensor:
     refuse_second_derivative(*SECOND_DERIVATIVE)
     if not owned or _is_traced(gradient) or _graph_is_kept():
         return cross_entropy_backward_op(gradient, factors)
-    cross_entropy_backward_in_place_op(gradient, factors)
+    cross_entropy_backward_in_place_op(gradient, factors, weighted)
     return gradient
 
 
@@ -64,7 +65,7 @@ def _scale(gradient: Tensor, factors: Tensor) -> Tensor:
     return result.copy_(_product(gradient, factors))
 
 
-def _scale_in_place(gradient: Tensor, factors: Tensor) -> None:
+def _scale_in_place(gradient: Tensor, factors: Tensor, weighted: bool) -> None:
     if takes_triton(gradient):
         _launch(gradient, factors, gradient)
     elif not (gradient.device.type == "cpu" and factors.numel() == 1 and factors.item() == 1):
@@ -102,8 +103,11 @@ def scale_cost(record: OpRecord) -> Cost:
 def scale_in_place_cost(record: OpRecord) -> Cost:
     """Only the factors are read when they are one, which is what ``loss.backward()`` starts from: the least it can be.
 
-    With a loss scale, or losses averaged over micro-batches, the gradient is read and written as well.
+    It is an estimate: with a loss scale, or losses averaged over micro-batches, the gradient is read and written as
+    well. Factors that contain the weight of a mean, as in fp16, are not one: there the cost is exact.
     """
+    if scalar(record, 2) is True:
+        return scale_cost(record)
     factors = tensor(record, 1)
     return Cost(0.0, factors.nbytes, 0.0, "none", factors.dtype, estimated=True)
 
@@ -114,9 +118,9 @@ cross_entropy_backward_op = define(
     lambda gradient, factors: torch.empty_like(gradient),
 )
 cross_entropy_backward_in_place_op = define(
-    "cross_entropy_backward_(Tensor(a!) gradient, Tensor factors) -> ()",
+    "cross_entropy_backward_(Tensor(a!) gradient, Tensor factors, bool weighted) -> ()",
     _scale_in_place,
-    lambda gradient, factors: None,
+    lambda gradient, factors, weighted: None,
 )
 
 

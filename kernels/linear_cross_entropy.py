@@ -21,13 +21,16 @@ from ..profiler.costs import Cost, matmul, register
 from ..profiler.costs.cost import flatten, matrix_unit, scalar, tensor, touched_bytes
 from ..profiler.ops import OpRecord
 from . import cross_entropy_scale
-from .cross_entropy import late_size, reduce_losses, row_weight, split_weight
+from .cross_entropy import finite_weight, late_size, reduce_losses, row_weight, split_weight
 from .cross_entropy_rows import Terms, check_labels, check_terms, loss_dtype, row_losses
 from .cross_entropy_scale import SECOND_DERIVATIVE, scale_kept
 from .operator import define, differentiate, refuse_second_derivative
 
 #: Fewest rows of a chunk: fewer would leave matrix units idle.
 FEWEST_ROWS = 256
+
+#: What sums of products may reach in fp16: half of its largest number.
+FP16_ROOM = 32752.0
 
 
 def linear_cross_entropy(
@@ -45,7 +48,8 @@ def linear_cross_entropy(
     """``cross_entropy(linear(hidden, weight, bias), labels)`` without the full logits.
 
     Products are done in the type of ``hidden``, under autocast in autocast's, and the loss in fp32. Gradients are
-    computed with the loss, only those that are wanted; that of the weight is summed over the chunks in fp32.
+    computed with the loss, only those that are wanted; that of the weight is summed over the chunks in fp32, and, for
+    fp16 products, kept in fp32 until the backward pass.
 
     Args:
         hidden: [..., D], any strides.
@@ -149,25 +153,46 @@ class _Gradients(NamedTuple):
             torch.mm(slope, hidden, out=self.weight)
         elif hidden.dtype == self.weight.dtype:
             self.weight.addmm_(slope, hidden)
+        elif hidden.dtype == torch.float16:
+            shrink = _shrink(hidden)
+            product = torch.mm(slope, hidden * shrink.to(hidden.dtype))
+            (self.weight.zero_() if first else self.weight).addcmul_(product, shrink.reciprocal())
         elif first:
             self.weight.copy_(torch.mm(slope, hidden))
         else:
             self.weight.add_(torch.mm(slope, hidden))
 
-    def finished(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> list[Tensor]:
-        """Gradients in the types of their tensors, empty where not wanted."""
-        return [
-            hidden.new_empty(0) if self.hidden is None else self.hidden,
-            weight.new_empty(0) if self.weight is None else self.weight.to(weight.dtype),
-            weight.new_empty(0) if self.bias is None or bias is None else self.bias.to(bias.dtype),
-        ]
+    def finished(self, like: Tensor, dtypes: Sequence[torch.dtype]) -> list[Tensor]:
+        """Gradients in the given types, empty where not wanted, on the device of ``like``."""
+        return [like.new_empty(0, dtype=dtype) if one is None else one.to(dtype) for one, dtype in zip(self, dtypes)]
+
+
+def _shrink(hidden: Tensor) -> Tensor:
+    """Power of two, at most one, with which products of fp16 do not overflow, fp32 of shape [1, 1].
+
+    ``hidden`` [rows, D] is multiplied by it, and summed over the rows times numbers of about one at most, gradients of
+    logits. It is found without waiting for the device.
+    """
+    largest_sum = torch.linalg.vector_norm(hidden, torch.inf, dtype=torch.float32) * hidden.shape[0]
+    return (FP16_ROOM / largest_sum).log2().floor().clamp(max=0.0).exp2().reshape(1, 1)
+
+
+def _dtypes(hidden: Tensor, weight: Tensor, bias: Tensor | None, *, reduced: bool) -> list[torch.dtype]:
+    """Types of the gradients of all three, of losses that are ``reduced`` before the backward pass or not.
+
+    Before a mean's weight, sums over many rows are too large for fp16, which is why they are then kept in fp32.
+    """
+    own = [hidden.dtype, weight.dtype, weight.dtype if bias is None else bias.dtype]
+    if not reduced or hidden.dtype != torch.float16:
+        return own
+    return own[:1] + [torch.promote_types(dtype, torch.float32) for dtype in own[1:]]
 
 
 def _chunks(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, row_weights: Tensor | None, chunk_rows: int,
-    terms: Terms, wanted: Sequence[bool],
+    terms: Terms, wanted: Sequence[bool], dtypes: Sequence[torch.dtype],
 ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
-    """Losses of all rows and the wanted gradients, both times ``row_weights``, of one element or one a row."""
+    """Losses of all rows and the wanted gradients, of ``dtypes``; both times ``row_weights``, one or one for a row."""
     rows, classes = hidden.shape[0], weight.shape[0]
     product_weight = weight.to(hidden.dtype)
     product_bias = None if bias is None else bias.to(hidden.dtype)
@@ -184,7 +209,7 @@ def _chunks(
         of_rows = row_weights if row_weights is None or row_weights.numel() == 1 else row_weights[part]
         row_losses(logits, labels[part], of_rows, losses[part], logits if any(wanted) else None, terms)
         gradients.add(part, logits, hidden, product_weight)
-    return losses, gradients.finished(hidden, weight, bias)
+    return losses, gradients.finished(hidden, dtypes)
 
 
 # -------------------------------------------------------------------- the operator
@@ -201,12 +226,12 @@ def _forward(
     """
     terms = Terms(ignore_index, label_smoothing, z_loss)
     labels = labels.contiguous()
-    with torch.autocast(hidden.device.type, enabled=False):
-        mean = row_weight(hidden, labels, terms, reduction)
-        early, late = split_weight(hidden, mean)
-        kept = wanted if reduction != "none" else [False] * 3
-        losses, gradients = _chunks(hidden, weight, bias, labels, early, chunk_rows, terms, kept)
-        return reduce_losses(losses, reduction, late), gradients[0], gradients[1], gradients[2], late
+    mean = row_weight(hidden, labels, terms, reduction)
+    early, late = split_weight(hidden, mean)
+    reduced = reduction != "none"
+    kept, dtypes = wanted if reduced else [False] * 3, _dtypes(hidden, weight, bias, reduced=reduced)
+    losses, gradients = _chunks(hidden, weight, bias, labels, early, chunk_rows, terms, kept, dtypes)
+    return reduce_losses(losses, reduction, late), gradients[0], gradients[1], gradients[2], finite_weight(late)
 
 
 def _backward_rows(
@@ -215,20 +240,20 @@ def _backward_rows(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of hidden, weight and bias of losses that are not reduced, from logits computed again."""
     terms = Terms(ignore_index, label_smoothing, z_loss)
-    with torch.autocast(hidden.device.type, enabled=False):
-        of_rows = grad_losses.contiguous()
-        gradients = _chunks(hidden, weight, bias, labels.contiguous(), of_rows, chunk_rows, terms, wanted)[1]
-        return gradients[0], gradients[1], gradients[2]
+    of_rows, dtypes = grad_losses.contiguous(), _dtypes(hidden, weight, bias, reduced=False)
+    gradients = _chunks(hidden, weight, bias, labels.contiguous(), of_rows, chunk_rows, terms, wanted, dtypes)[1]
+    return gradients[0], gradients[1], gradients[2]
 
 
 def _empty_gradients(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Sequence[bool]
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Sequence[bool], *, reduced: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return (
-        hidden.new_empty(hidden.shape if wanted[0] else (0,)),
-        weight.new_empty(weight.shape if wanted[1] else (0,)),
-        weight.new_empty(0) if bias is None or not wanted[2] else bias.new_empty(bias.shape),
+    dtypes = _dtypes(hidden, weight, bias, reduced=reduced)
+    of_hidden, of_weight, of_bias = (
+        hidden.new_empty(one.shape if asked and one is not None else (0,), dtype=dtype)
+        for one, asked, dtype in zip((hidden, weight, bias), wanted, dtypes)
     )
+    return of_hidden, of_weight, of_bias
 
 
 def _fake(
@@ -237,17 +262,18 @@ def _fake(
     owned: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     dtype = loss_dtype(hidden.dtype)
-    none = reduction == "none"
-    loss = hidden.new_empty((hidden.shape[0],) if none else (), dtype=dtype)
+    reduced = reduction != "none"
+    loss = hidden.new_empty(() if reduced else (hidden.shape[0],), dtype=dtype)
     late = hidden.new_empty(late_size(hidden, reduction), dtype=dtype)
-    return loss, *_empty_gradients(hidden, weight, bias, [False] * 3 if none else wanted), late
+    kept = wanted if reduced else [False] * 3
+    return loss, *_empty_gradients(hidden, weight, bias, kept, reduced=reduced), late
 
 
 def _fake_backward_rows(
     grad_losses: Tensor, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, chunk_rows: int,
     ignore_index: int, label_smoothing: float, z_loss: float, wanted: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    return _empty_gradients(hidden, weight, bias, wanted)
+    return _empty_gradients(hidden, weight, bias, wanted, reduced=False)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -260,6 +286,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
         ctx.options = arguments[4:]
     else:
         ctx.save_for_backward(*output[1:])
+        ctx.dtypes = _dtypes(*inputs[:3], reduced=False)
 
 
 def _backward(ctx: Any, grad_loss: Tensor | None, *of_kept: None) -> tuple[Tensor | None, ...]:
@@ -271,8 +298,10 @@ def _backward(ctx: Any, grad_loss: Tensor | None, *of_kept: None) -> tuple[Tenso
     else:
         *gradients, late = ctx.saved_tensors
         factors = grad_loss * late if late.numel() else grad_loss
+        weighted = late.numel() > 0
         gradients = [
-            scale_kept(one, factors, owned=ctx.owned) if asked else one for one, asked in zip(gradients, ctx.wanted)
+            scale_kept(one, factors, owned=ctx.owned, weighted=weighted).to(dtype) if asked else one
+            for one, asked, dtype in zip(gradients, ctx.wanted, ctx.dtypes)
         ]
     of_hidden, of_weight, of_bias = (one if asked else None for one, asked in zip(gradients, ctx.wanted))
     return of_hidden, of_weight, of_bias, *[None] * 8

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from .patching import attention, flash, layers, loss
-from .patching.structure import PatchError, Replacement, stacks
+from .patching.structure import PatchError, Replacement, stacks, t5_class
 from .registration import register_costs
 
 if TYPE_CHECKING:
@@ -44,6 +44,10 @@ _PLANS: dict[str, Callable[[nn.Module], Iterator[Replacement]]] = {
     "cross_entropy": loss.plan,
 }
 
+#: Parts that not every T5 has, and the class of the modules that others have for them: T5 v1.0 has no gates, an encoder
+#: alone no loss.
+_OPTIONAL = {"gated_gelu": "T5DenseGatedActDense", "cross_entropy": "T5ForConditionalGeneration"}
+
 #: By its forward, a fused module is known again, also in a copy of the model.
 _PART_OF: dict[Callable[..., Any], str] = {
     attention.table_forward: "softmax",
@@ -65,15 +69,16 @@ def fuse(model: nn.Module, only: Iterable[str] | None = None) -> nn.Module:
 
     Args:
         model: a T5 or FLAN-T5, or a module that holds one, such as a model with LoRA adapters. It is changed in place.
-        only: names in :data:`PARTS`, such as all of :data:`FLASH`; None means what the model has of :data:`DEFAULT`.
+        only: names in :data:`PARTS`, such as all of :data:`FLASH`; None means :data:`DEFAULT`, without gates in a T5
+            v1.0, which has none, and without the loss in a model that computes none.
 
     Returns:
         The same model.
 
     Raises:
         UsageError: there is no such part, or two that exclude each other are named.
-        PatchError: the model is no T5, is fused already, lacks a part that was asked for, or is of a release of
-            transformers with another T5 than those known.
+        PatchError: the model is no T5, is fused already, lacks a part, has another attention than eager or SDPA, or is
+            of a release of transformers with another T5 than those known.
     """
     chosen = _chosen(only)
     stacks(model)
@@ -81,9 +86,14 @@ def fuse(model: nn.Module, only: Iterable[str] | None = None) -> nn.Module:
     if already:
         raise PatchError(f"this {type(model).__name__} is fused already ({', '.join(already)}); unfuse it first")
     planned = {part: list(_PLANS[part](model)) for part in chosen}
-    missing = [part for part, found in planned.items() if not found]
-    if missing and only is not None:
-        raise PatchError(f"{type(model).__name__} has no {' and no '.join(missing)} to fuse; leave that out")
+    missing = [
+        part for part, found in planned.items() if not found and (only is not None or not _may_lack(model, part))
+    ]
+    if missing:
+        raise PatchError(
+            f"{type(model).__name__} has no {' and no '.join(missing)} that is as transformers has it; leave that out "
+            "of only="
+        )
     for found in planned.values():
         for module, name, value in found:
             setattr(module, name, value)
@@ -121,6 +131,11 @@ def _chosen(only: Iterable[str] | None) -> tuple[str, ...]:
     if {"softmax", "attention"} <= named:
         raise UsageError("attention is fused instead of softmax; name one of them")
     return tuple(part for part in PARTS if part in named)
+
+
+def _may_lack(model: nn.Module, part: str) -> bool:
+    """Whether a part is one that not every T5 has, and this model has no module for it, of a subclass either."""
+    return part in _OPTIONAL and not any(isinstance(module, t5_class(_OPTIONAL[part])) for module in model.modules())
 
 
 def _part_of(module: nn.Module) -> str | None:

@@ -83,7 +83,7 @@ class Plan:
     compression: Study = Study(3, 6, 160)
     compression_codecs: tuple[str, ...] = ("none", "fp16", "int8", "int4", "topk:0.01+int8", "lora:4")
     selection: Study = Study(5, 6, 160)
-    strategies: tuple[str, ...] = ("random", "oort", "eafl", "fedjoule", "tokens-per-joule")
+    strategies: tuple[str, ...] = ("random", "oort", "eafl", "fedjoule", "tokens-per-joule", "mfu")
 
     @property
     def devices(self) -> tuple[str, str]:

@@ -13,8 +13,8 @@ runs over nodes of the forward's thread, one nested in reentrant checkpointing o
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -42,8 +42,20 @@ DTYPE_NAMES: dict[torch.dtype, str] = {
     torch.complex128: "complex128",
 }
 
+_Hook = TypeVar("_Hook", bound=Callable[..., None])
+
 #: Sequence number that autograd gives nodes without a forward op (AccumulateGrad).
 _NO_SEQUENCE = 2**64 - 1
+
+
+def only_watches(hook: Any) -> bool:
+    """Whether a hook of a module is the recorder's, which changes nothing that the module computes."""
+    return getattr(hook, "edgeroof_only_watches", False)
+
+
+def _watching(hook: _Hook) -> _Hook:
+    hook.edgeroof_only_watches = True  # type: ignore[attr-defined]
+    return hook
 
 
 class OpRecorder(TorchDispatchMode):
@@ -96,11 +108,13 @@ class OpRecorder(TorchDispatchMode):
         return result
 
     def _entering(self, name: str) -> Any:
+        @_watching
         def enter(module: torch.nn.Module, args: Any) -> None:
             self._stack().append(name)
 
         return enter
 
+    @_watching
     def _left(self, module: torch.nn.Module, args: Any, output: Any) -> None:
         self._stack().pop()
 

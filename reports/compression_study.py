@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .document import Block, Document, Facts, Heatmap, Line, Lines, Paragraph, Point, Section, Table
-from .intervals import confidence_note, factor, spread, verdict
+from .intervals import confidence_note, factor, seeded, spread, target_source, verdict
 from .text import binary_bytes, count, duration, number, percent, si
 
 #: A share of the loss that nobody would choose a codec for.
@@ -203,11 +203,10 @@ def _joules(value: float) -> str:
 
 def _setting(result: Mapping[str, Any]) -> Section:
     config = result["config"]
-    given = result["target_given"] is not None
-    how = "given" if given else "90 % of what the first codec gained on the same seed"
+    how = target_source(result, result["codecs"][0]["codec"])
     rows = (
         ("target loss", ", ".join(number(target) for target in result["targets"]), f"per seed; {how}"),
-        ("seeds", ", ".join(map(str, result["seeds"])), "of data, weights, split, choice and training"),
+        ("seeds", ", ".join(map(str, result["seeds"])), f"of {seeded(result)}"),
         ("rounds", str(config["rounds"]), f"{config['sampled']} of {config['clients']} clients in each"),
         ("computing", duration(result["codecs"][0]["example_s"] * 1e6), "a dialogue, measured; same for all codecs"),
     )

@@ -191,10 +191,14 @@ def _left_out(left_out: Sequence[tuple[int, Mapping[str, Any]]]) -> Section:
 
 
 def _warnings(result: Mapping[str, Any], left_out: Sequence[Any]) -> list[str]:
-    lost = [str(record["round"]) for record in result["history"][1:] if not record["aggregated"]]
-    warnings = []
-    if lost:
-        warnings.append(f"rounds {', '.join(lost)} changed nothing: too few updates could be used")
+    history = result["history"]
+    warnings = [record["resumed"] for record in history if "resumed" in record]
+    warnings += [
+        f"round {record['round']} changed nothing: {record['refused']}" for record in history if "refused" in record
+    ]
+    few = [str(record["round"]) for record in history[1:] if not (record["aggregated"] or "refused" in record)]
+    if few:
+        warnings.append(f"rounds {', '.join(few)} changed nothing: too few updates could be used")
     if left_out:
         warnings.append(f"{len(left_out)} answers could not be used; see Left out")
     return warnings

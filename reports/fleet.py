@@ -54,7 +54,8 @@ def _headlines(result: Mapping[str, Any]) -> list[str]:
 
 def _setting(result: Mapping[str, Any]) -> str:
     client = result["client"]
-    told = [f"{name.replace('_', ' ')} {client[name]}" for name in sorted(client) if name != "model"]
+    given = {name: value for name, value in sorted(client.items()) if name != "model" and value is not None}
+    told = [f"{name.replace('_', ' ')} {value}" for name, value in given.items()]
     how = "one node after the other" if result["one_by_one"] else "all nodes at the same time"
     return " · ".join([*told, how])
 

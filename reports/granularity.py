@@ -262,12 +262,18 @@ def _emulation(emulation: Mapping[str, Any]) -> Section:
         f"TCP with CUBIC between two network namespaces of this machine. Messages that the model says take longer than "
         f"{number(emulation['most_seconds'])} s were cut to that."
     ]
+    notes += [_cut(message) for message in emulation.get("cut", ())]
     if emulation["left_out"]:
         names, limit = ", ".join(emulation["left_out"]), count(emulation["most_mbps"])
         notes.append(f"Not emulated: {names}, for a machine does not carry more than {limit} Mbit/s faithfully.")
     heads = ("link", "way", "#message", "#measured", "#model", "#model's error", "emulated")
     table = Table("Transfers over emulated links", heads, rows)
     return Section("The links' model", (table, *(Paragraph(note, "quiet") for note in notes)), lead=_verdict(transfers))
+
+
+def _cut(message: Mapping[str, Any]) -> str:
+    asked, sent = (si(message[name], "B") for name in ("asked", "sent"))
+    return f"Cut: {asked} {message['direction']} over {message['link']}, of which {sent} were sent."
 
 
 def _verdict(transfers: Sequence[Mapping[str, Any]]) -> str:

@@ -54,6 +54,23 @@ def verdict(entry: Mapping[str, Any]) -> str:
     return "unclear"
 
 
+def seeded(result: Mapping[str, Any]) -> str:
+    """What differs between the seeds of a study; older studies started every seed from the same weights."""
+    return str(result.get("seeded", "data, split, choice and training; the initial weights are the same for all"))
+
+
+def target_source(result: Mapping[str, Any], first: str) -> str:
+    """Where the targets of a study come from.
+
+    Args:
+        result: of the study.
+        first: what the others are compared with.
+    """
+    if result["target_given"] is not None:
+        return "given"
+    return f"90 % of what {first} gained on the same seed, so {first} gets there by construction"
+
+
 def confidence_note(entry: Mapping[str, Any]) -> str:
     """How sure the intervals are."""
     seeds, sure = entry["count"], entry["confidence"]

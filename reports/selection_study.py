@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from .document import Document, Facts, Line, Lines, Paragraph, Point, Section, Table
-from .intervals import confidence_note, factor, spread, verdict
+from .intervals import confidence_note, factor, seeded, spread, target_source, verdict
 from .text import UNKNOWN, count, duration, number, percent, si
 
 _COSTS = {"energy_j": "energy", "time_s": "time", "rounds": "rounds"}
@@ -73,13 +73,13 @@ _SHOW = {"rounds": count, "time_s": _seconds, "energy_j": _joules}
 
 def _costs(result: Mapping[str, Any]) -> Section:
     first = result["strategies"][0]["name"]
-    how = "given" if result["target_given"] is not None else f"90 % of what {first} gained on the same seed"
     targets = ", ".join(number(target) for target in result["targets"])
     return Section(
         "To the target",
         (
             *(_cost_table(result, cost, what, first) for cost, what in _COSTS.items()),
-            Paragraph(f"Target loss per seed: {targets} ({how}).", "quiet"),
+            Paragraph(f"Target loss per seed: {targets} ({target_source(result, first)}).", "quiet"),
+            Paragraph(f"Seeds {', '.join(map(str, result['seeds']))}, of {seeded(result)}.", "quiet"),
             Paragraph(confidence_note(result["strategies"][0]["intervals"]["rounds"]), "quiet"),
             Paragraph("A seed on which neither of a pair got there counts as a ratio of 1.", "quiet"),
         ),
@@ -157,20 +157,25 @@ def _fleet(result: Mapping[str, Any]) -> Section:
         for client in result["fleet"]
     )
     heads = ("client", "device", "link", "#step", "#power", "#round", "#energy", "#charge")
-    kinds = " or ".join(sorted({client["step_kind"] for client in result["fleet"]}))
+    sources = dict.fromkeys((c["device"], c["step_kind"], c["power_source"]) for c in result["fleet"])
+    kinds = sorted({client["step_kind"] for client in result["fleet"]})
+    measured = "step times of runs are measured, batteries, links and mishaps are not"
     return Section(
         "The fleet",
         (
             Facts(tuple(_assumptions(result))),
-            Table(f"Clients as expected on the first seed, steps {kinds}; all of it is simulated", heads, rows),
+            Table(f"Clients as expected on the first seed, steps {' or '.join(kinds)}; simulated", heads, rows),
+            Table("Where they come from", ("device", "step", "power"), tuple(sources)),
         ),
-        lead="simulated: no such device was measured here",
+        lead=f"simulated: {measured if 'measured' in kinds else 'no such device was measured here'}",
     )
 
 
 def _assumptions(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     work, mishaps, codec = result["work"], result["mishaps"], result["fleet_codec"]
-    dialogues = f"{work['dialogues']:,} dialogues in all, batch 32; another model learns in its place"
+    dialogues = (
+        f"{work['dialogues']:,} dialogues in all, batches of 32 or those of a run; another model learns in its place"
+    )
     sizes = f"{si(work['down_bytes'], 'B')} down, {si(work['up_bytes'], 'B')} up"
     unlucky = f"{percent(mishaps['absent'])} absent, {percent(mishaps['vanish'])} vanish"
     deadlines = ", ".join(_seconds(value) for value in result["deadline_s"])
@@ -178,7 +183,7 @@ def _assumptions(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [
         ("computes", work["model"], dialogues),
         ("travels", sizes, f"fp32 weights, updates by {codec}; what learns here sends its own updates as configured"),
-        ("power", "budgets of power modes, limits of devices", "upper bounds; waiting costs nothing"),
+        ("power", "while computing", "see below; waiting costs nothing"),
         ("battery", f"{number(result['battery_wh'])} Wh", "for training, assumed; boards start 30 % full or more"),
         ("mishaps", unlucky, f"assumed; the logarithm of a round's time varies by {number(mishaps['jitter'])}"),
         ("deadline", deadlines, "per seed: three times the median of expected rounds"),

@@ -64,7 +64,9 @@ def test_what_was_left_out_is_in_the_report(result: tuple) -> None:
 
 
 def federation_of(folder: Path, weights: dict) -> str:
-    state = Checkpoint(1, weights, {}, Message({}), [])
+    quality = {"eval_loss": 1.0, "rouge_l": 0.1}
+    record = {"round": 1, **quality, "aggregated": True, "used": [], "left_out": []}
+    state = Checkpoint(1, weights, {}, Message({}), [{"round": 0, **quality}, record])
     checkpoint.write(folder / fl.CHECKPOINTS, fl.preset("tiny"), state)
     return str(folder)
 
@@ -86,6 +88,7 @@ def test_how_far_weights_are_apart(tmp_path: Path, capsys: pytest.CaptureFixture
     told = capsys.readouterr().out.splitlines()
     assert told[0] == "3 weights after round 1: every bit is equal."
     assert told[2].endswith("the largest difference is 0.5, in b, the relative one 0.1.")
+    assert fl.difference(one, one)["notes"] == []
     with pytest.raises(FederatedError, match="no checkpoint"):
         fl.difference(one, tmp_path / "nothing")
     with pytest.raises(FederatedError, match="different models"):
@@ -106,6 +109,9 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None
         (["--links", "wire"], "link"),
         (["--engine", "x"], "engine"),
         (["--alpha", "0"], "alpha"),
+        (["--seed", "-1"], "seed"),
+        (["--links", ","], "name at least one link"),
+        (["--selection", "best"], "unknown selection 'best'"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture, extra: list, reason: str) -> None:
@@ -113,6 +119,47 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture, ex
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")
     assert reason in error
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--links", ","], "name at least one link"),
+        (["--codecs", ","], "name at least one codec"),
+        (["--codecs", "none,fp32"], "names a codec twice"),
+        (["--step-time-ms", "1e308"], "1e+308 ms makes no sense"),
+        (["--compute-watts", "1e308"], "compute_w"),
+        (["--radio-watts", "1e308"], "radio power"),
+        (["--dialogues-per-client", str(10**12)], "dialogues"),
+    ],
+)
+def test_mistakes_of_granularity_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture, options: list, reason: str
+) -> None:
+    command = ["fl", "granularity", "--model", "tiny", "--out", str(tmp_path / "run"), *options]
+    assert edgeroof.cli.run_command(command) == UsageError.exit_code
+    assert reason in capsys.readouterr().err
+
+
+def test_the_command_line_chooses_by_a_strategy(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    command = [*COMMAND, "--out", str(tmp_path / "run"), "--selection", "tokens-per-joule:1", "--seed", "3", "--json"]
+    assert edgeroof.cli.run_command(command) == 0
+    config = json.loads(capsys.readouterr().out)["config"]
+    assert (config["selection"], config["seed"], config["client"]["seed"]) == ("tokens-per-joule:1", 3, 3)
+
+
+def test_a_fleet_is_profiled_as_it_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+
+    def profile_fleet(**options: object) -> dict:
+        asked.update(options)
+        return {}
+
+    monkeypatch.setattr(fl, "profile_fleet", profile_fleet)
+    options = ["--lora-rank", "8", "--precision", "bf16", "--optimizer", "adamw-fused"]
+    command = ["fl", "profile", "--model", "tiny", "--out", str(tmp_path / "fleet"), "--json", *options]
+    assert edgeroof.cli.run_command(command) == 0
+    assert [asked[name] for name in ("lora_rank", "precision", "optimizer")] == [8, "bf16", "adamw-fused"]
 
 
 def test_damaged_results_are_told(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def test_selection(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert random["ratios"]["energy_j"]["middle"] == 1
     assert result["ours"] == "tokens-per-joule"
     assert [client["step_kind"] for client in result["fleet"]] == ["given"] * 5
+    assert result["seeded"].startswith("initial weights")
     assert all(seed is None or seed > 0 for seed in ours["energy_j"])
     assert all(asked >= 1 for asked in ours["asked"])
     document = study_document(result)
@@ -71,6 +72,13 @@ def test_selection(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
         (COMPRESSION, ["--links", "wire"], "link"),
         (SELECTION, ["--strategies", "random,best"], "best"),
         (SELECTION, ["--fleet", "orin"], "orin"),
+        (SELECTION, ["--fleet", "orin=.*2@lte"], "no step time"),
+        (SELECTION, ["--fleet", "orin@50/10/30"], "radio of link 50/10/30"),
+        (SELECTION, ["--fleet", "runs/nowhere*2@lte"], "no run folder"),
+        (SELECTION, ["--seed", "-1"], "seed"),
+        (SELECTION, ["--target-loss", "nan"], "target loss"),
+        (COMPRESSION, ["--codecs", "none,lora:0"], "rank of at least 1"),
+        (COMPRESSION, ["--codecs", "none,FP32"], "the same codec"),
         (SELECTION, ["--absent", "1"], "absent"),
     ],
 )

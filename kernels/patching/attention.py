@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..softmax import softmax
+from .cache import own_cache
 from .structure import PatchError, Replacement, find, new_forward, stacks, t5_code
 
 if TYPE_CHECKING:
@@ -24,9 +25,13 @@ if TYPE_CHECKING:
 #: Our name in transformers' table of attentions.
 NAME = "edgeroof"
 
+#: Attentions of transformers whose masks are tensors [B, 1, Q or 1, K], or left out where they are causal.
+MASKED_AS_OURS = ("eager", "sdpa")
+
 
 def plan(model: nn.Module) -> Iterator[Replacement]:
     """What to replace so that all attentions of a model are fused."""
+    check_masks(model)
     forward = table_forward if uses_table() else inline_forward
     for path, module in find(model, "T5Attention"):
         if getattr(module, "pruned_heads", None):
@@ -35,6 +40,21 @@ def plan(model: nn.Module) -> Iterator[Replacement]:
     if forward is table_forward:
         for stack in stacks(model):
             yield from _plan_table(stack)
+
+
+def check_masks(model: nn.Module) -> None:
+    """Refuse a model whose attentions, as it is set, get masks that ours do not know.
+
+    Raises:
+        PatchError: it has one of them.
+    """
+    for stack in stacks(model):
+        chosen = getattr(stack.config, "_attn_implementation", None)
+        if chosen is not None and chosen not in MASKED_AS_OURS:
+            raise PatchError(
+                f"attn_implementation is {chosen!r}, whose masks the fused attentions do not know; set 'sdpa' or "
+                "'eager' when the model is loaded, or with model.set_attn_implementation('sdpa')"
+            )
 
 
 def restore(model: nn.Module) -> None:
@@ -148,15 +168,14 @@ def _keys_and_values(
 ) -> tuple[Tensor, Tensor]:
     """Keys and values [B, H, K, D], of ``encoded`` in a cross-attention, through the cache where there is one."""
     crosses, layer = encoded is not None, attention.layer_idx
-    of_both = hasattr(cache, "cross_attention_cache")  # a cache for self- and cross-attention
-    own_cache = (cache.cross_attention_cache if crosses else cache.self_attention_cache) if of_both else cache
-    if crosses and of_both and cache.is_updated.get(layer):
-        return own_cache.layers[layer].keys, own_cache.layers[layer].values
+    own = own_cache(cache, crosses)
+    if crosses and own is not cache and cache.is_updated.get(layer):
+        return own.layers[layer].keys, own.layers[layer].values
     source = hidden_states if encoded is None else encoded
     key, value = split_heads(attention, attention.k(source)), split_heads(attention, attention.v(source))
     if cache is not None:
-        key, value = own_cache.update(key, value, layer, {"cache_position": None if crosses else position})
-        if crosses and of_both:
+        key, value = own.update(key, value, layer, {"cache_position": None if crosses else position})
+        if crosses and own is not cache:
             cache.is_updated[layer] = True
     return key, value
 

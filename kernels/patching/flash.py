@@ -2,7 +2,7 @@
 
 From layer to layer T5 hands on the position bias that its first layer has made. Here it is the table itself, [buckets,
 H], of which each layer's operator makes what it needs; it travels as a tensor, so that reentrant checkpoints know of
-it. What the operator does not do (a cache, as ``generate()`` has it, probabilities that are asked for, masks of heads)
+it. What the operator does not do (keys of earlier calls in a cache, probabilities that are asked for, masks of heads)
 is done by the module's own forward.
 """
 
@@ -18,7 +18,8 @@ from torch import Tensor
 from ..attention import attention as fused_attention
 from ..attention_launch import MAX_DIM
 from ..attention_position import buckets_by_distance, position_bias
-from .attention import narrow, split_heads, uses_table
+from .attention import check_masks, narrow, split_heads, uses_table
+from .cache import cache_in, fill, is_fresh
 from .structure import PatchError, Replacement, find, new_forward
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 def plan(model: nn.Module) -> Iterator[Replacement]:
     """What to replace so that all attentions of a model are fused whole."""
+    check_masks(model)
     for path, module in find(model, "T5Attention"):
         if getattr(module, "pruned_heads", None):
             raise PatchError(f"{path} has pruned heads, which cannot be fused")
@@ -45,8 +47,9 @@ def flash_forward(
     **options: Any,
 ) -> tuple[Any, ...]:
     """Forward of T5Attention; for the layers after it, it returns the table instead of the position bias."""
-    table = _table(attention, position_bias)
-    if _asks_for_more(options) or (position_bias is not None and table is None):
+    table, cache, crosses = _table(attention, position_bias), cache_in(options), key_value_states is not None
+    has_more = cache is not None and not is_fresh(attention, cache, crosses)
+    if has_more or _asks_for_more(options) or (position_bias is not None and table is None):
         if table is position_bias is not None:
             position_bias = _whole_bias(attention, position_bias, mask, hidden_states.shape[1])
         return type(attention).forward(
@@ -58,11 +61,13 @@ def flash_forward(
         split_heads(attention, projected)
         for projected in (attention.q(hidden_states), attention.k(source), attention.v(source))
     )
+    if cache is not None:
+        fill(attention, cache, crosses, key, value)
     mixed = fused_attention(
         query,
         key.to(query.dtype),
         value.to(query.dtype),
-        table=None if key_value_states is not None else table,
+        table=None if crosses else table,
         bidirectional=not attention.is_decoder,
         max_distance=attention.relative_attention_max_distance,
         causal=mask is None and getattr(attention, "is_causal", False),
@@ -89,8 +94,7 @@ def _table(attention: Any, handed_on: Tensor | None) -> Tensor | None:
 
 def _asks_for_more(options: dict[str, Any]) -> bool:
     """Whether options want what the operator does not do."""
-    wanted = ("past_key_values", "cache", "layer_head_mask")
-    return any(options.get(name) is not None for name in wanted) or bool(options.get("output_attentions"))
+    return options.get("layer_head_mask") is not None or bool(options.get("output_attentions"))
 
 
 def _whole_bias(attention: Any, table: Tensor, mask: Tensor | None, length: int) -> Tensor:

@@ -2,9 +2,9 @@
 
 A T5 layer is ``h + dropout(f(norm(h)))``, and what follows its sum is the norm of the next layer, in the same block, in
 the next one, or at the end of the stack. The sum and that norm are one operator, run by the layer that has the sum; the
-norm's result travels with the sum, as an attribute of that very tensor. The next norm takes it if it is asked to norm
-this tensor, and computes its own otherwise, so hooks that replace hidden states, another order of layers, or a norm put
-in place of ours cost speed and not correctness.
+norm's result is kept for that very tensor, for as long as there is the tensor. The next norm takes it if it is asked to
+norm this tensor, and computes its own otherwise, so hooks that replace hidden states, another order of layers, or a
+norm put in place of ours cost speed and not correctness.
 """
 
 from __future__ import annotations
@@ -15,19 +15,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..gated_gelu import gated_gelu
 from ..rms_norm import add_rms_norm, rms_norm
-from .structure import PatchError, Replacement, expect, find, new_forward, stacks, t5_class
+from .structure import PatchError, Replacement, computes_as, expect, find, new_forward, stacks, t5_class
+from .submodules import is_altered, rate_of
 
 if TYPE_CHECKING:
     from torch import nn
 
-_CARRIED = "edgeroof_normed"
+#: Class of the activation that can be fused.
+ACTIVATION = "NewGELUActivation"
+
+#: Norms that were computed with a sum, by the sum. No attributes of it: copies and pickles would contain them.
+_carried: Any = WeakTensorKeyDictionary()
 
 
 class Normed(NamedTuple):
-    """The norm of a tensor, which carries it.
+    """The norm of a tensor, computed ahead.
 
     Attributes:
         norm: the module it is for.
@@ -61,7 +67,7 @@ def plan_norms(model: nn.Module) -> Iterator[Replacement]:
         yield new_forward(path, norm, partial(norm_forward, norm))
     for stack in stacks(model):
         for path, layer, following in _followings(stack):
-            if isinstance(following.norm, t5_class("T5LayerNorm")):
+            if computes_as(following.norm, "T5LayerNorm"):
                 yield new_forward(path, layer, partial(_forward_of(path, layer), layer, following=following))
 
 
@@ -91,10 +97,15 @@ def _forward_of(path: str, layer: Any) -> Any:
 
 def norm_forward(norm: Any, hidden_states: Tensor) -> Tensor:
     """Forward of T5LayerNorm."""
-    carried = getattr(hidden_states, _CARRIED, None)
+    carried = carried_by(hidden_states)
     if carried is not None and carried.norm is norm and _holds(carried, hidden_states):
         return carried.result
     return rms_norm(hidden_states, norm.weight, norm.variance_epsilon)
+
+
+def carried_by(hidden_states: Tensor) -> Normed | None:
+    """The norm that was computed with a sum, if it was; in a graph of torch.compile tensors carry nothing."""
+    return None if torch.compiler.is_compiling() else _carried.get(hidden_states)
 
 
 def self_attention_forward(
@@ -130,10 +141,11 @@ def add(layer: Any, residual: Tensor, update: Tensor, following: Following) -> T
     """``residual + dropout(update)``, which carries the norm that follows."""
     if not _fusible(residual, following):
         return residual + layer.dropout(update)
-    norm = following.norm
-    dropout = layer.dropout.p if layer.training else 0.0
-    total, normed = add_rms_norm(residual, update, norm.weight, norm.variance_epsilon, dropout=dropout)
-    setattr(total, _CARRIED, Normed(norm, normed, _version(total)))
+    norm, rate = following.norm, rate_of(layer.dropout)
+    if rate is None:
+        update, rate = layer.dropout(update), 0.0
+    total, normed = add_rms_norm(residual, update, norm.weight, norm.variance_epsilon, dropout=rate)
+    _carried[total] = Normed(norm, normed, _version(total))
     return total
 
 
@@ -173,15 +185,19 @@ def plan_gates(model: nn.Module) -> Iterator[Replacement]:
     """What to replace so that gated feed-forwards with T5's approximate GELU are fused; T5 v1.0 has none."""
     for path, dense in find(model, "T5DenseGatedActDense"):
         activation = type(dense.act).__name__
-        if activation != "NewGELUActivation":
+        if activation != ACTIVATION:
             raise PatchError(f"{path} is gated with {activation}, only gelu_new can be fused; leave gated_gelu out")
         yield new_forward(path, dense, partial(gate_forward, dense))
 
 
 def gate_forward(dense: Any, hidden_states: Tensor) -> Tensor:
-    """Forward of T5DenseGatedActDense."""
-    dropout = dense.dropout.p if dense.training else 0.0
-    gated = gated_gelu(dense.wi_0(hidden_states), dense.wi_1(hidden_states), dropout=dropout)
+    """Forward of T5DenseGatedActDense; its own one where the activation is no longer the one that is fused."""
+    if type(dense.act).__name__ != ACTIVATION or is_altered(dense.act):
+        return type(dense).forward(dense, hidden_states)
+    rate = rate_of(dense.dropout)
+    gated = gated_gelu(dense.wi_0(hidden_states), dense.wi_1(hidden_states), dropout=rate or 0.0)
+    if rate is None:
+        gated = dense.dropout(gated)
     weight = dense.wo.weight
     # transformers keeps wo in fp32 where the rest is half; autocast chooses by itself.
     if isinstance(weight, Tensor) and weight.dtype not in (gated.dtype, torch.int8) and not _autocasts(gated):

@@ -27,19 +27,35 @@ def plan(model: nn.Module) -> Iterator[Replacement]:
 
 
 def forward_with_loss(model: Any, *arguments: Any, **options: Any) -> Any:
-    """Forward of T5ForConditionalGeneration; only the loss from ``labels=`` is ours."""
-    labels = options.get("labels")
+    """Forward of T5ForConditionalGeneration; only the loss from ``labels`` is ours."""
     original = type(model).forward
+    options = _by_name(original, model, arguments, options)
+    labels = options.get("labels")
     if labels is None:
-        return original(model, *arguments, **options)
+        return original(model, **options)
     options["labels"] = None
     if options.get("decoder_input_ids") is None and options.get("decoder_inputs_embeds") is None:
         options["decoder_input_ids"] = model._shift_right(labels)
     as_tuple = not _returns_dict(model, options)
-    output = original(model, *arguments, **(options | {"return_dict": True}))
+    output = original(model, **(options | {"return_dict": True}))
     loss = cross_entropy(output.logits, labels.to(output.logits.device))
     output = type(output)(**{**output, "loss": loss})
     return output.to_tuple() if as_tuple else output
+
+
+def _by_name(original: Any, model: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
+    """All arguments of a call by their names: releases of transformers order them differently.
+
+    Raises:
+        TypeError: the model would not take them either.
+    """
+    if not arguments:
+        return options
+    named = inspect.signature(original).bind(model, *arguments).arguments
+    twice = [name for name in named if name in options]
+    if twice:
+        raise TypeError(f"forward() got multiple values for argument '{twice[0]}'")
+    return {name: value for name, value in named.items() if value is not model} | options
 
 
 def decoder_states(model: Any, *, input_ids: Tensor, attention_mask: Tensor, decoder_input_ids: Tensor) -> Tensor:

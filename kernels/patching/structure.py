@@ -75,10 +75,15 @@ def t5_class(name: str) -> Any:
 
 def find(model: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
     """Modules of the T5 class ``name`` with their names in the model, without subclasses that compute differently."""
-    wanted = t5_class(name)
     for path, module in model.named_modules():
-        if isinstance(module, wanted) and type(module).forward is wanted.forward:
+        if computes_as(module, name):
             yield path or type(module).__name__, module
+
+
+def computes_as(module: Any, name: str) -> bool:
+    """Whether a module is of the T5 class ``name``, or of a subclass with the same forward."""
+    wanted = t5_class(name)
+    return isinstance(module, wanted) and type(module).forward is wanted.forward
 
 
 def stacks(model: nn.Module) -> list[nn.Module]:

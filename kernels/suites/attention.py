@@ -44,7 +44,14 @@ def attention_suite(wanted: Sizes) -> Suite:
         problems=cut_problems(_cut, wanted),
         defaults={
             "cpu": ("base-encoder", "base-cross"),
-            "cuda": ("base-encoder", "base-decoder", "base-cross", "base-encoder-b8"),
+            "cuda": (
+                "base-encoder",
+                "base-decoder",
+                "base-cross",
+                "base-encoder-b8",
+                "base-decoder-b8",
+                "base-cross-b8",
+            ),
         },
         quick={"cpu": ("small-encoder",), "cuda": ("base-encoder",)},
         of=Operation(_make, _truth, _eager, awkward=_awkward),

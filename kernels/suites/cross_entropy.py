@@ -41,7 +41,10 @@ def cross_entropy_suite(wanted: Sizes) -> Suite:
             ),
         ),
         problems=cut_problems(_cut, wanted),
-        defaults={"cpu": ("base-decoder", "base-linear"), "cuda": ("base-decoder", "base-linear", "base-decoder-b8")},
+        defaults={
+            "cpu": ("base-decoder", "base-linear"),
+            "cuda": ("base-decoder", "base-linear", "base-decoder-b8", "base-linear-b8"),
+        },
         quick={"cpu": ("small-decoder",), "cuda": ("base-decoder",)},
         of=Operation(_make, _truth, _eager, awkward=_awkward),
         notes=("In the problems -linear a provider's memory shows whether it keeps the logits.",),

@@ -32,7 +32,15 @@ def gated_gelu_suite(wanted: Sizes) -> Suite:
             ),
         ),
         problems=cut_problems(_cut, wanted),
-        defaults={"cpu": ("base-encoder",), "cuda": ("base-encoder", "base-decoder", "base-encoder-b8")},
+        defaults={
+            "cpu": ("base-encoder",),
+            "cuda": (
+                "base-encoder",
+                "base-decoder",
+                "base-encoder-b8",
+                "base-decoder-b8",
+            ),
+        },
         quick={"cpu": ("small-encoder",), "cuda": ("base-encoder",)},
         of=Operation(_make, _truth, _eager, awkward=_awkward, kept=_kept),
     )

@@ -44,7 +44,14 @@ def rms_norm_suite(wanted: Sizes) -> Suite:
         problems=cut_problems(_cut, wanted),
         defaults={
             "cpu": ("base-encoder", "base-encoder-add"),
-            "cuda": ("base-encoder", "base-encoder-add", "base-decoder-add", "base-encoder-add-b8"),
+            "cuda": (
+                "base-encoder",
+                "base-encoder-add",
+                "base-decoder-add",
+                "base-encoder-b8",
+                "base-encoder-add-b8",
+                "base-decoder-add-b8",
+            ),
         },
         quick={"cpu": ("small-encoder-add",), "cuda": ("base-encoder-add",)},
         of=Operation(_make, _truth, _eager, awkward=_awkward, kept=_kept),

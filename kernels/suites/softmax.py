@@ -57,7 +57,15 @@ def softmax_suite(wanted: Sizes) -> Suite:
         problems=cut_problems(_cut, wanted),
         defaults={
             "cpu": ("base-encoder", "base-cross", "base-encoder-attention"),
-            "cuda": ("base-encoder", "base-decoder", "base-cross", "base-encoder-b8", "base-encoder-attention"),
+            "cuda": (
+                "base-encoder",
+                "base-decoder",
+                "base-cross",
+                "base-encoder-attention",
+                "base-encoder-b8",
+                "base-decoder-b8",
+                "base-cross-b8",
+            ),
         },
         quick={"cpu": ("small-encoder",), "cuda": ("base-encoder",)},
         of=Operation(_make, _truth, _eager, awkward=_awkward, kept=_kept),

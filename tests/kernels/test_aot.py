@@ -69,6 +69,15 @@ def test_optimizers_keep_their_budgets_elsewhere(arch: str) -> None:
         check_budgets(report)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+def test_every_form_keeps_its_budgets_elsewhere(arch: str) -> None:
+    reports = compiled(arch)
+    assert len(reports) == len(VARIANTS)
+    for report in reports:
+        check_budgets(report)
+
+
 def test_reports_are_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     report = aot.KernelReport("adamw_kernel", "fp32, fp32 states", "sm_87", 72, 0, 0, 128, 128, 28.0, 28.0)
     calls = []

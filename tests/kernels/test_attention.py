@@ -179,6 +179,22 @@ def test_masks(kind: str) -> None:
 
 
 @pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("table", [False, True])
+def test_lowest_numbers_of_a_wider_mask_stay_finite(dtype: torch.dtype, table: bool) -> None:
+    """Rows that have them everywhere are even in both passes, while true infinities leave zeros."""
+    mask = torch.zeros(3, 1, 5, 7, device=DEVICE)
+    mask[0, :, :, 4:] = mask[1] = torch.finfo(torch.float32).min
+    mask[2] = -torch.inf
+    inputs = qkv(3, 1, 5, 7, 8, dtype)
+    check(inputs, table_of(1) if table else None, mask)
+    found = attention(*inputs, mask=mask)
+    even = inputs[2].float().mean(2).expand(-1, 5, -1)[1]
+    torch.testing.assert_close(found[1, :, 0].float(), even, rtol=1e-2, atol=1e-2)
+    assert not found[2].any()
+
+
+@pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize(("queries", "offset", "bidirectional"), [(35, 0, False), (5, 30, False), (20, -3, True)])
 def test_causal(queries: int, offset: int, bidirectional: bool) -> None:
     """With queries at the beginning, the end, and some that see no key at all."""

@@ -85,9 +85,10 @@ def test_any_shape_and_strides(data: st.DataObject) -> None:
     logits = wide[:, 1 : 1 + step * columns : step]
     smoothing = data.draw(st.sampled_from([0.0, 0.3]))
     ignored = data.draw(st.lists(st.integers(0, 5), max_size=3))
+    reductions = ["mean", "sum", "none"] if {*range(rows)} - {*ignored} else ["sum", "none"]
     if rows:
         check(
-            logits, classes(rows, columns, ignored), reduction=data.draw(st.sampled_from(["sum", "none"])),
+            logits, classes(rows, columns, ignored), reduction=data.draw(st.sampled_from(reductions)),
             label_smoothing=smoothing,
         )  # fmt: skip
     else:
@@ -130,16 +131,18 @@ def test_infinities_and_nan_as_in_pytorch() -> None:
         torch.testing.assert_close(ours, theirs, equal_nan=True)
 
 
-def test_all_ignored_or_no_rows() -> None:
-    logits = normal(3, 40).requires_grad_()
+@pytest.mark.parametrize("dtype", [torch.float32, *HALF])
+def test_all_ignored_or_no_rows(dtype: torch.dtype) -> None:
+    logits = normal(3, 40, dtype=dtype).requires_grad_()
     labels = classes(3, 40, ignored=[0, 1, 2])
     loss = cross_entropy(logits, labels)
     assert loss.isnan()
     loss.backward()
     assert not logits.grad.any()
     assert cross_entropy(logits, labels, reduction="sum") == 0
-    assert cross_entropy(normal(0, 40), classes(0, 40)).isnan()
-    assert cross_entropy(normal(0, 40), classes(0, 40), reduction="none").shape == (0,)
+    empty = normal(0, 40, dtype=dtype)
+    assert cross_entropy(empty, classes(0, 40)).isnan()
+    assert cross_entropy(empty, classes(0, 40), reduction="none").shape == (0,)
 
 
 def test_ignored_rows_are_not_read() -> None:
@@ -207,6 +210,13 @@ def test_costs_are_one_read_and_one_write() -> None:
     assert (cost.flops, cost.unit, cost.dtype) == (6 * 3 * 40, "vector", "fp32")
     assert price(backward).estimated
     assert price(backward).bytes == 4
+
+
+def test_the_weight_of_an_fp16_mean_is_priced_exactly() -> None:
+    logits = normal(3, 40, dtype=torch.float16).requires_grad_()
+    for reduction, estimated, moved in (("mean", False, 2 * 3 * 40 * 2 + 4), ("sum", True, 4)):
+        _, backward = seen(lambda how=reduction: cross_entropy(logits, classes(3, 40), reduction=how).backward())
+        assert (price(backward).estimated, price(backward).bytes) == (estimated, moved)
 
 
 def test_a_kept_graph_runs_backward_again() -> None:
@@ -282,7 +292,7 @@ def test_opcheck() -> None:
         opcheck(cross_entropy_op, (logits, labels, -100, 0.1, 0.01, reduction, True, False))
     gradient, factor = normal(3, 40), torch.tensor(2.0, device=DEVICE)
     opcheck(cross_entropy_backward_op, (gradient, factor))
-    opcheck(cross_entropy_backward_in_place_op, (gradient.clone(), factor))
+    opcheck(cross_entropy_backward_in_place_op, (gradient.clone(), factor, False))
 
 
 def test_fake_tensors() -> None:
@@ -317,7 +327,7 @@ def test_in_place_scaling_skips_ones_and_spans_tiles() -> None:
             expected = (gradient.float() * (factors[:, None] if factors.dim() else factors)).to(dtype)
             torch.testing.assert_close(cross_entropy_backward_op(gradient, factors), expected)
             scaled = gradient.clone()
-            cross_entropy_backward_in_place_op(scaled, factors)
+            cross_entropy_backward_in_place_op(scaled, factors, False)
             torch.testing.assert_close(scaled, expected)
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from edgeroof.lab import load_suite
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
@@ -63,7 +65,7 @@ def operators(ours: float = 100.0, compiled: float = 130.0, step: float = 1.2):
     problems = [{"name": "base-encoder", "results": [softmax, timed("torch-compile", compiled)]}]
     fused = timed("adamw+fused-model", 1.0, comparisons={"wall": ratio(step)})
     parts = {f"ab-softmax-bf16-{mode}": {"problems": problems} for mode in ("forward", "both")}
-    rivals = ("", "-eager-attention", "-compiled-model")
+    rivals = ("", "-eager-attention", "-compiled-model", "-b8")
     return parts | {f"ab-step-bf16{rival}": {"problems": [{"name": "base", "results": [fused]}]} for rival in rivals}
 
 
@@ -75,7 +77,7 @@ def test_claims_of_operators_and_the_fused_step(evidence):
         return {claim: met for claim, met in found if met != "not measured"}
 
     assert set(met().values()) == {"yes"}
-    assert len(met()) == 3 + 3
+    assert len(met()) == 3 + 4
     assert met(140.0)["softmax bf16: nowhere slower than torch.compile"] == "no"
     assert met(100.0, 130.0, 1.005)["fused step in bf16, base: faster than torch.compile"] == "no"
 
@@ -89,9 +91,20 @@ def test_every_suite_of_operators_is_measured_in_every_mode_and_the_patched_step
             f"ab-{suite}-{dtype}-{mode}" for dtype in ("fp32", "bf16") for mode in ("forward", "backward", "both")
         } <= {*names}
         assert f"ncu-{suite}" in names
-    assert {"ab-step-bf16", "ab-step-bf16-compiled-model", "ab-step-bf16-eager-attention", "profile-base-fused"} <= {
-        *names
-    }
+    assert {
+        "ab-step-bf16", "ab-step-bf16-compiled-model", "ab-step-bf16-eager-attention", "ab-step-bf16-b8",
+        "profile-base-fused",
+    } <= {*names}  # fmt: skip
+
+
+def test_a_pass_alone_is_measured_at_batch_32_and_both_at_batch_8_as_well(evidence):
+    _, gpu_evidence = evidence
+    for suite in gpu_evidence.OPERATORS:
+        defaults = load_suite(suite, kind="cuda").defaults["cuda"]
+        alone = gpu_evidence.OF_ONE_PASS[suite].split(",")
+        assert alone == [name for name in defaults if not name.endswith("-b8")]
+        small = {name for name in defaults if name.endswith("-b8")}
+        assert small >= {f"{name}-b8" for name in alone if not name.endswith("-attention")}
 
 
 def test_counted_bytes_are_compared_with_the_stated(evidence, tmp_path):

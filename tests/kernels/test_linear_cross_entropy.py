@@ -91,17 +91,31 @@ def test_z_loss_leading_dimensions_and_transposed_hidden() -> None:
     torch.testing.assert_close(losses.double(), expected.view(2, 4), rtol=1e-5, atol=1e-5)
 
 
-def test_no_rows_and_all_ignored() -> None:
-    weight = normal(30, 8).requires_grad_()
-    loss = linear_cross_entropy(normal(0, 8), weight, classes(0, 30))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_rows_and_all_ignored(dtype: torch.dtype) -> None:
+    weight, empty = normal(30, 8, dtype=dtype).requires_grad_(), normal(0, 8, dtype=dtype)
+    loss = linear_cross_entropy(empty, weight, classes(0, 30))
     loss.backward()
     assert loss.isnan()
-    assert linear_cross_entropy(normal(0, 8), weight, classes(0, 30), reduction="sum") == 0
-    loss = linear_cross_entropy(normal(2, 8), weight, classes(2, 30, ignored=[0, 1]))
+    assert linear_cross_entropy(empty, weight, classes(0, 30), reduction="sum") == 0
+    hidden = normal(2, 8, dtype=dtype).requires_grad_()
+    loss = linear_cross_entropy(hidden, weight, classes(2, 30, ignored=[0, 1]))
     weight.grad = None
     loss.backward()
     assert loss.isnan()
     assert not weight.grad.any()
+    assert not hidden.grad.any()
+
+
+@pytest.mark.parametrize("chunk_rows", [70, 32])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_sums_over_many_fp16_rows_do_not_overflow_before_their_mean(chunk_rows: int, reduction: str) -> None:
+    """70 rows of 1000 sum up to 70000, which is no fp16 number; their mean is one."""
+    hidden = torch.full((70, 16), 1000.0, device=DEVICE, dtype=torch.float16)
+    weight, bias = normal(64, 16, dtype=torch.float16, seed=1, spread=1e-4), normal(64, dtype=torch.float16, spread=0.1)
+    labels = torch.full((70,), 3, device=DEVICE)
+    upstream = 1.0 if reduction == "mean" else 1.0 / 70
+    check([hidden, weight, bias], labels, upstream, chunk_rows, reduction=reduction)
 
 
 def test_labels_that_are_no_classes(path: str) -> None:  # noqa: F811

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import io
 import pickle
 
 import pytest
 import torch
+from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, T5EncoderModel, T5ForConditionalGeneration
 from transformers.models.t5 import modeling_t5
 
@@ -16,6 +19,7 @@ from edgeroof.kernels.patch import DEFAULT, FLASH, PARTS, PatchError, fuse, fuse
 from edgeroof.kernels.patching import layers
 from edgeroof.kernels.suites.compiled import why_not
 from edgeroof.profiler.costs import is_priced
+from edgeroof.profiler.recorder import OpRecorder
 
 from .patch_cases import (
     OpNames,
@@ -160,6 +164,27 @@ def test_hidden_states_attentions_and_tuples_come_out_as_they_do():
         torch.testing.assert_close(found[name], expected[name])
 
 
+@pytest.mark.parametrize("given", ["ids", "ids and mask", "all", "no decoder ids", "labels"])
+def test_arguments_by_position(given):
+    model = small_t5()
+    batch = sample_batch()
+    ids, mask, labels = batch["input_ids"], batch["attention_mask"], batch["labels"]
+    named = list(inspect.signature(model.forward).parameters)
+    arguments = {
+        "ids": [ids],
+        "ids and mask": [ids, mask],
+        "all": [ids, mask, model._shift_right(labels)],
+        "no decoder ids": [ids, mask, None],
+        "labels": [ids, mask, *[None] * (named.index("labels") - 2), labels],
+    }[given]
+    options = {} if given == "labels" else {"labels": labels}
+    expected = model(*arguments, **options).loss
+    fuse(model)
+    torch.testing.assert_close(model(*arguments, **options).loss, expected)
+    with pytest.raises(TypeError, match=r"multiple values .* 'input_ids'"):
+        model(*arguments, input_ids=ids)
+
+
 def test_unfusing_restores_the_model_exactly():
     model = small_t5()
     names, attributes = list(model.state_dict()), [dict(vars(module)) for module in model.modules()]
@@ -247,6 +272,42 @@ def test_parts_that_the_model_lacks():
     assert fused_parts(fuse(model)) == ("softmax", "rms_norm", "cross_entropy")
 
 
+class _OwnLoss(T5ForConditionalGeneration):
+    def forward(self, *arguments, **options):
+        return super().forward(*arguments, **options)
+
+
+class _OwnNorm(modeling_t5.T5LayerNorm):
+    def forward(self, hidden_states):
+        return super().forward(hidden_states)
+
+
+def test_parts_that_compute_differently_are_named():
+    """Without being asked for, too: only what a T5 may lack is left out in silence."""
+    model = small_t5(cls=_OwnLoss)
+    with pytest.raises(PatchError, match="_OwnLoss has no cross_entropy"):
+        fuse(model)
+    assert_untouched(model)
+    model = small_t5()
+    for module in model.modules():
+        if isinstance(module, modeling_t5.T5LayerNorm):
+            module.__class__ = _OwnNorm
+    with pytest.raises(PatchError, match="no rms_norm"):
+        fuse(model)
+    assert_untouched(model)
+
+
+@pytest.mark.parametrize("parts", [None, FLASH])
+def test_other_attentions_of_transformers_are_refused(parts):
+    model = small_t5()
+    for stack in (model.encoder, model.decoder):
+        stack.config._attn_implementation = "flex_attention"
+    with pytest.raises(PatchError, match=r"'flex_attention'.*set_attn_implementation\('sdpa'\)"):
+        fuse(model, only=parts)
+    assert_untouched(model)
+    assert fused_parts(fuse(model, only=["rms_norm"])) == ("rms_norm",)
+
+
 def test_another_activation_is_refused():
     model = small_t5(feed_forward_proj="gated-silu")
     with pytest.raises(PatchError, match="leave gated_gelu out"):
@@ -303,7 +364,7 @@ def test_a_sum_that_is_changed_in_place_is_normed_again():
     layer, following = fused.encoder.block[0].layer[0], fused.encoder.block[0].layer[1].layer_norm
     with torch.no_grad():
         total = layer(torch.randn(2, 5, 32))[0]
-        assert following(total) is getattr(total, layers._CARRIED).result
+        assert following(total) is layers.carried_by(total).result
         total.mul_(3)
         torch.testing.assert_close(following(total), type(following).forward(following, total))
 
@@ -311,7 +372,102 @@ def test_a_sum_that_is_changed_in_place_is_normed_again():
 def test_half_precision_sums_are_clamped_before_the_norm():
     fused = fuse(small_t5()).half()
     total = fused.encoder.block[0].layer[0](torch.randn(2, 5, 32).half())[0]
-    assert not hasattr(total, layers._CARRIED)
+    assert layers.carried_by(total) is None
+
+
+def test_hidden_states_are_plain_tensors_to_save_and_copy():
+    fused = fuse(small_t5())
+    with torch.no_grad():
+        states = fused(**sample_batch(), output_hidden_states=True).encoder_hidden_states
+    assert layers.carried_by(states[1]) is not None
+    saved = io.BytesIO()
+    torch.save(states, saved)
+    saved.seek(0)
+    for again in (torch.load(saved, weights_only=True), copy.deepcopy(states), pickle.loads(pickle.dumps(states))):
+        torch.testing.assert_close(again, states)
+        assert not vars(again[1])
+        assert layers.carried_by(again[1]) is None
+
+
+# ------------------------------------------------------------------- submodules whose work the operators do
+
+
+def dropouts(model):
+    return [module for module in model.modules() if isinstance(module, nn.Dropout)]
+
+
+def all_names(run):
+    with OpNames() as names:
+        run()
+    return names.ours
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_dropouts_that_are_switched_alone_are_heeded(mode):
+    """Attentions have a rate and no module for it, as they have in transformers."""
+    fused = fuse(small_t5(dropout=0.5), only=["rms_norm", "gated_gelu"]).train(mode == "eval")
+    for module in fused.modules():
+        if hasattr(module, "key_value_proj_dim"):
+            module.dropout = 0.0
+    for module in dropouts(fused):
+        module.train(mode == "train")
+    with torch.no_grad():
+        first, second = (fused(**sample_batch()).loss for _ in range(2))
+    assert (first == second) == (mode == "eval")
+
+
+@pytest.mark.parametrize("other", [nn.Identity, lambda: nn.AlphaDropout(0.0)])
+def test_dropouts_of_another_kind_are_called(other):
+    plain = small_t5()
+    for module in plain.modules():
+        if isinstance(getattr(module, "dropout", None), nn.Dropout):
+            module.dropout = other()
+    fused = fuse(copy.deepcopy(plain))
+    assert_as_exact_as_eager(plain, fused)
+    assert {"add_rms_norm", "gated_gelu"} <= {*all_names(lambda: loss_and_gradients(fused))}
+
+
+def hooked(module, seen):
+    return [
+        module.register_forward_pre_hook(lambda module, inputs: seen.append("before")),
+        module.register_forward_hook(lambda module, inputs, output: seen.append("after")),
+        module.register_full_backward_pre_hook(lambda module, grad: seen.append("backward before")),
+        module.register_full_backward_hook(lambda module, grad, of_output: seen.append("backward")),
+    ]
+
+
+@pytest.mark.parametrize(
+    "path", ["0.dropout", "1.dropout", "1.DenseReluDense.dropout", "1.DenseReluDense.act"]
+)  # of the layers of a block
+def test_hooks_fire_and_the_rest_stays_fused(path):
+    fused = fuse(small_t5())
+    expected, gradients = loss_and_gradients(fused)
+    seen = []
+    handles = hooked(fused.encoder.block[0].layer.get_submodule(path), seen)
+    loss, again = loss_and_gradients(fused)
+    assert seen == ["before", "after", "backward before", "backward"]
+    torch.testing.assert_close((loss, again), (expected, gradients))
+    assert "add_rms_norm" in all_names(lambda: loss_and_gradients(fused))
+    for handle in handles:
+        handle.remove()
+    assert all_names(lambda: loss_and_gradients(fused)).count("gated_gelu") == 4
+
+
+def test_an_activation_that_was_replaced_is_called():
+    plain = small_t5()
+    fused = fuse(copy.deepcopy(plain))
+    for model in (plain, fused):
+        model.encoder.block[0].layer[1].DenseReluDense.act = nn.SiLU()
+    assert_as_exact_as_eager(plain, fused)
+
+
+def test_the_recorder_sees_what_runs_without_it():
+    fused = fuse(small_t5(dropout=0.1))
+    with OpRecorder(fused) as recorder:
+        loss_and_gradients(fused)
+    names = [record.name for record in recorder.records]
+    assert names.count("edgeroof::gated_gelu") == 4
+    assert not any("dropout" in name for name in names)
 
 
 @pytest.mark.slow

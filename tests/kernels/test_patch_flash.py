@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from transformers import T5EncoderModel
 from edgeroof.errors import UsageError
 from edgeroof.kernels import operator
 from edgeroof.kernels.patch import FLASH, PatchError, fuse, fused_parts, unfuse
+from edgeroof.kernels.patching.attention import uses_table
 from edgeroof.kernels.patching.flash import flash_forward
 from edgeroof.profiler.costs import is_priced
 
@@ -82,12 +84,44 @@ def test_generation(options):
         assert torch.equal(flash(model).generate(**inputs, **options, do_sample=False), expected)
 
 
+def test_a_cache_is_filled_by_the_operator_and_read_by_the_module():
+    """As ``model(**batch)`` has it, in training too, where nobody says ``use_cache=False``."""
+    plain = small_t5()
+    fused = flash(copy.deepcopy(plain))
+    with OpNames() as names:
+        first = fused(**sample_batch())
+        first.loss.backward()
+    expected = plain(**sample_batch())
+    expected.loss.backward()
+    assert names.ours.count("attention") == names.ours.count("attention_backward") == 6
+    torch.testing.assert_close(first.loss, expected.loss)
+    for (name, ours), theirs in zip(fused.named_parameters(), plain.parameters()):
+        torch.testing.assert_close(ours.grad, theirs.grad, msg=name, rtol=1e-3, atol=1e-5)
+    caches = [one["cache" if "cache" in one else "past_key_values"] for one in (first, expected)]
+    for kind in ("self_attention_cache", "cross_attention_cache"):
+        ours, theirs = (getattr(cache, kind).layers for cache in caches)
+        assert len(ours) == len(theirs) == 2
+        for mine, other in zip(ours, theirs):
+            torch.testing.assert_close((mine.keys, mine.values), (other.keys, other.values))
+    name = "cache" if "cache" in inspect.signature(plain.forward).parameters else "past_key_values"
+    given = {
+        "encoder_outputs": (first.encoder_last_hidden_state,),
+        "attention_mask": sample_batch()["attention_mask"],
+        "decoder_input_ids": torch.tensor([[5, 7, 9]] * 3),
+    }
+    with torch.no_grad(), OpNames() as names:
+        logits = [model(**given, **{name: cache}).logits for model, cache in zip((fused, plain), caches)]
+    torch.testing.assert_close(*logits)
+    assert "attention" not in names.ours
+
+
 def test_a_module_that_is_asked_for_more_computes_it_with_the_bias_of_the_table():
     model = small_t5(cls=T5EncoderModel).eval()
     first, second = (block.layer[0].SelfAttention for block in model.encoder.block)
     hidden = torch.randn(2, 7, 32)
+    places = {} if uses_table() else {"cache_position": torch.arange(7)}
     with torch.no_grad():
-        _, bias, *_ = first(hidden)
+        _, bias, *_ = first(hidden, **places)
         expected = second(hidden, position_bias=bias)[0]
         _, table, *_ = flash_forward(first, hidden)
         assert table.shape == (32, 3)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from ...errors import UpdateError, UsageError
 from .codecs import Codec
-from .results import Answer, ClientFailure, ClientResult
-from .update import Update, check_like, from_bytes
+from .results import Answer, ClientFailure, ClientResult, check_loss
+from .update import Update, all_finite, check_like, from_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 #: A payload may be this much larger than the weights in fp32, for headers and places, before it is called a giant.
 GIANT_FACTOR = 2
 GIANT_SLACK = 1 << 20
-#: No honest change comes near; the square of a larger one would not be a finite fp32 number in the server's step.
-LARGEST_CHANGE = 1e18
+#: A tensor may change in one round by this many times its own size, both as root mean squares. Fine-tuning changes
+#: weights by less than they are, and training from random weights by about as much; more replaces the model.
+LARGEST_CHANGE = 10.0
+#: Size that a tensor is taken to have at least: adapters and biases start from zeros.
+LEAST_SIZE = 0.1
 
 SERVER_OPTIMIZERS = ("fedavg", "fedavgm", "fedadam", "fedadamw")
 
@@ -57,6 +60,18 @@ class ServerOptimizer:
             raise UsageError(f"unknown server optimizer {self.name!r}; use {', '.join(SERVER_OPTIMIZERS)}")
         if self.learning_rate is not None and not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UsageError(f"the server's learning rate is {self.learning_rate}; it must be above 0")
+        for name in ("momentum", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"the server's {name} is {getattr(self, name)}; it must be at least 0 and below 1")
+        if not (math.isfinite(self.adaptivity) and self.adaptivity > 0):
+            raise UsageError(f"the server's adaptivity is {self.adaptivity}; it must be above 0")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise UsageError(f"the server's weight_decay is {self.weight_decay}; it must be 0 or more")
+        if self.name == "fedadamw" and self.rate * self.weight_decay > 1:
+            raise UsageError(
+                f"the server's weight_decay is {self.weight_decay} at a learning rate of {self.rate:g}: weights would "
+                "change their signs; the product of the two must be at most 1"
+            )
 
     @property
     def rate(self) -> float:
@@ -72,6 +87,9 @@ class ServerOptimizer:
             weights: fp32 tensors by name.
             change: mean change of the clients.
             state: what the last step returned; empty before the first.
+
+        Raises:
+            UpdateError: the step leads to values that are no finite numbers, or further than :func:`check_size` allows.
         """
         after: Update = {}
         kept: Update = {}
@@ -79,6 +97,10 @@ class ServerOptimizer:
             moved, entries = self._step_one(weight, change[name].to(weight.dtype), state, name)
             after[name] = moved
             kept |= entries
+            check_size(name, moved - weight, weight)
+        for name, tensor in kept.items():
+            if not all_finite(tensor):
+                raise UpdateError(f"{name} of the server's optimizer holds values that are no finite numbers")
         return after, kept
 
     def _step_one(self, weight: Tensor, change: Tensor, state: Update, name: str) -> tuple[Tensor, Update]:
@@ -138,12 +160,37 @@ def giant_bytes(weights: Mapping[str, Tensor]) -> int:
 def _read(result: ClientResult, weights: Mapping[str, Tensor], codec: Codec, most_bytes: int) -> Update:
     if not result.examples > 0:
         raise UpdateError(f"it claims {result.examples} examples")
+    check_loss(result.loss)
     change = codec.decode(from_bytes(result.payload, most_bytes=most_bytes), weights)
     check_like(change, weights)
     for name, tensor in change.items():
-        if tensor.numel() and float(tensor.abs().max()) > LARGEST_CHANGE:
-            raise UpdateError(f"{name} holds changes beyond {LARGEST_CHANGE:g}")
+        check_size(name, tensor, weights[name])
     return change
+
+
+def check_size(name: str, change: Tensor, weight: Tensor) -> None:
+    """Check that a change of a tensor could come from training it.
+
+    Args:
+        name: of the tensor, for the message.
+        change: of the tensor.
+        weight: the tensor before.
+
+    Raises:
+        UpdateError: the root mean square of the change is no finite number, or beyond :data:`LARGEST_CHANGE` times
+            that of the tensor, :data:`LEAST_SIZE` being the least that counts.
+    """
+    moved, before = _root_mean_square(change), _root_mean_square(weight)
+    most = LARGEST_CHANGE * max(before, LEAST_SIZE)
+    if not moved <= most:
+        raise UpdateError(f"{name} changes by {moved:.3g} (root mean square) where at most {most:.3g} is believed")
+
+
+def _root_mean_square(tensor: Tensor) -> float:
+    import torch
+
+    norm = float(torch.linalg.vector_norm(tensor, dtype=torch.float64))
+    return norm / math.sqrt(tensor.numel() or 1)
 
 
 def mean_change(accepted: Iterable[Accepted]) -> Update:

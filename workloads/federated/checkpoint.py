@@ -12,38 +12,26 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from ...errors import FederatedError, UpdateError
+import psutil
+
+from ...errors import FederatedError
+from .checkpoint_read import VERSION, Checkpoint, DamagedError, data_mark, read
 from .config import FederatedConfig
-from .update import Message, Update, from_bytes, to_bytes
+from .update import Message, to_bytes
 
-VERSION = 1
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["KEPT", "Checkpoint", "data_mark", "latest", "write"]
+
 #: Rounds that are kept.
 KEPT = 2
 
-_NAME = re.compile(r"round-(\d{4,})")
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A federation after some round.
-
-    Attributes:
-        round_number: of the last finished round; 0 before the first.
-        weights: of the server.
-        optimizer: state of the server's optimizer.
-        memory: of the engine's clients.
-        history: one record per round.
-    """
-
-    round_number: int
-    weights: Update
-    optimizer: Update
-    memory: Message
-    history: list[dict[str, Any]]
+_NAME = re.compile(r"round-(\d{4,12})")
+_STAGED = re.compile(r"\.round-\d{4,12}-(?P<pid>\d{1,10})")
 
 
 def write(folder: Path, config: FederatedConfig, checkpoint: Checkpoint) -> None:
@@ -59,8 +47,10 @@ def write(folder: Path, config: FederatedConfig, checkpoint: Checkpoint) -> None
         "round": checkpoint.round_number,
         "config": config.to_json(),
         "history": checkpoint.history,
+        "data": checkpoint.data,
     }
     try:
+        _sweep(folder)
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         _write(staging / "weights.safetensors", to_bytes(Message(checkpoint.weights)))
@@ -77,6 +67,14 @@ def write(folder: Path, config: FederatedConfig, checkpoint: Checkpoint) -> None
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def _sweep(folder: Path) -> None:
+    """Remove what processes were writing when they were killed; containers give the numbers of processes again."""
+    for path in folder.glob(".round-*"):
+        match = _STAGED.fullmatch(path.name)
+        if match and (int(match["pid"]) == os.getpid() or not psutil.pid_exists(int(match["pid"]))):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def _write(path: Path, data: bytes) -> None:
     """Write and wait until it is on the disk, so that a rename never comes before its contents."""
     with path.open("wb") as file:
@@ -85,51 +83,42 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def latest(folder: Path, config: FederatedConfig | None = None) -> Checkpoint | None:
+def latest(
+    folder: Path, config: FederatedConfig | None = None, like: Mapping[str, Tensor] | None = None
+) -> Checkpoint | None:
     """The last whole round in a folder; ``None`` when there is none.
+
+    Where the last round is damaged and the one before is not, that one is returned, and its ``fallback`` says so.
 
     Args:
         folder: of the checkpoints.
         config: of the federation that they have to belong to; ``None`` takes those of any.
+        like: the model's weights, whose names, shapes and types the checkpoint's must have; ``None`` takes any.
 
     Raises:
-        FederatedError: it belongs to another federation, or is damaged.
+        FederatedError: it belongs to another federation, has more rounds than are asked for, or is damaged.
     """
-    found = _rounds(folder)
-    if not found:
-        return None
-    try:
-        state = json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))
-        if state["version"] != VERSION:
-            raise FederatedError(f"{found[-1]} has version {state['version']}, this edgeroof reads {VERSION}")
-        if config is not None:
-            _check_same(FederatedConfig.from_json(state["config"]), config, folder)
-        files = {name: from_bytes((found[-1] / f"{name}.safetensors").read_bytes()) for name in _FILES}
-    except (OSError, ValueError, KeyError, TypeError, UpdateError) as error:
-        raise FederatedError(f"the checkpoint {found[-1]} is damaged: {error}; remove that folder") from error
-    weights, optimizer = dict(files["weights"].arrays), dict(files["optimizer"].arrays)
-    return Checkpoint(int(state["round"]), weights, optimizer, files["memory"], list(state["history"]))
-
-
-_FILES = ("weights", "optimizer", "memory")
+    damaged: list[DamagedError] = []
+    for place in reversed(_rounds(folder)):
+        try:
+            found = read(place, config, like)
+        except DamagedError as error:
+            damaged.append(error)
+            continue
+        if config is not None and found.round_number > config.rounds:
+            raise FederatedError(
+                f"{folder} holds {found.round_number} rounds already, more than the {config.rounds} asked for; ask for "
+                "as many at least, look at them with edgeroof fl show, or name another folder with --out"
+            )
+        if damaged:
+            fallback = f"{damaged[0]}; went on from round {found.round_number}"
+            return dataclasses.replace(found, fallback=fallback)
+        return found
+    if damaged:
+        raise FederatedError(f"{damaged[0]}; no round before it can be used, remove the folder")
+    return None
 
 
 def _rounds(folder: Path) -> list[Path]:
     found = [path for path in folder.glob("round-*") if _NAME.fullmatch(path.name)]
     return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
-
-
-def _check_same(before: FederatedConfig, now: FederatedConfig, folder: Path) -> None:
-    """Only the number of rounds may differ."""
-    old, new = (_flat(config.to_json()) for config in (dataclasses.replace(before, rounds=now.rounds), now))
-    changed = [name for name in new if old.get(name) != new[name]]
-    if changed:
-        told = ", ".join(f"{name} {old.get(name)!r} → {new[name]!r}" for name in changed[:3])
-        raise FederatedError(f"{folder} holds another federation ({told}); name another folder with --out")
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat

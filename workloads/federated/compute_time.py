@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ...errors import UsageError
+
+#: Eleven days for one step; beyond, times of rounds would soon be no finite numbers.
+MOST_STEP_MS = 1e9
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,19 @@ class StepTime:
 
 @dataclass(frozen=True)
 class MeasuredStep:
-    """A step of a run folder: its time, and the workload that it is the time of."""
+    """A step of a run folder: its time, the workload that it is the time of, and the device.
+
+    Attributes:
+        time: of the step.
+        model: as the user named it.
+        device: name of the device.
+        batch_size: dialogues of a step.
+        lora_rank: of adapters; ``None`` for all weights.
+        power_w: mean of the steps, measured; ``None`` where nothing metered.
+        limit_w: of the device, in its power mode; ``None`` where nobody states it.
+        unified_memory: whether the device is a board whose memory is the system's.
+        mfu: model FLOPs of the step over its time and the device's peak; ``None`` where that is unknown.
+    """
 
     time: StepTime
     model: str
@@ -40,16 +54,19 @@ class MeasuredStep:
     batch_size: int
     lora_rank: int | None
     power_w: float | None
+    limit_w: float | None = None
+    unified_memory: bool = False
+    mfu: float | None = None
 
 
 def given_step(ms: float) -> StepTime:
     """A step time that the user knows.
 
     Raises:
-        UsageError: it is not above zero.
+        UsageError: it is not above zero, or takes longer than anybody waits.
     """
-    if not (math.isfinite(ms) and ms > 0):
-        raise UsageError(f"a step time of {ms} ms makes no sense; give milliseconds above 0")
+    if not 0 < ms <= MOST_STEP_MS:
+        raise UsageError(f"a step time of {ms} ms makes no sense; give milliseconds above 0, at most {MOST_STEP_MS:g}")
     return StepTime(ms, "given", "given by the user")
 
 
@@ -71,7 +88,18 @@ def measured_step(folder: str | Path) -> MeasuredStep:
     step = _projected_time(projection, str(folder)) if projection else _measured_time(time, str(folder))
     accumulated = workload.get("gradient_accumulation") or 1
     power = (summary["metrics"].get("power") or {}).get("mean_w")
-    return MeasuredStep(step, source, summary["device"]["name"], batch * accumulated, workload.get("lora_rank"), power)
+    device = summary["device"]
+    return MeasuredStep(
+        step,
+        source,
+        device["name"],
+        batch * accumulated,
+        workload.get("lora_rank"),
+        power,
+        device.get("power_w"),
+        bool(device.get("unified_memory")),
+        (summary["metrics"].get("mfu") or {}).get("value"),
+    )
 
 
 def projected_step(device: str, power_mode: str | None = None, **config: Any) -> StepTime:

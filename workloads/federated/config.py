@@ -37,7 +37,7 @@ class FederatedConfig:
         codec: how updates are compressed; see :func:`~.codecs.parse_codec`.
         selection: how clients are chosen; see :func:`~.selection.selection`.
         min_answers: share of the clients asked whose updates must be usable for a round to count.
-        seed: of the split, the choice of clients, and their training.
+        seed: of the split, the choice of clients, and their training; that of the initial weights is the client's.
 
     Raises:
         UsageError: on construction, when a value makes no sense.
@@ -61,6 +61,8 @@ class FederatedConfig:
         for name in ("clients", "sampled", "rounds", "eval_dialogues"):
             if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
                 raise UsageError(f"{name} is {getattr(self, name)!r}; it must be a whole number of at least 1")
+        if not (isinstance(self.seed, int) and 0 <= self.seed < 2**63):
+            raise UsageError(f"seed is {self.seed!r}; it must be a whole number of 0 or more")
         if self.sampled > self.clients:
             raise UsageError(f"{self.sampled} clients cannot be sampled of {self.clients}")
         if self.split not in SPLITS:
@@ -73,6 +75,10 @@ class FederatedConfig:
             raise UsageError(f"{self.dialogues} dialogues cannot be split over {self.clients} clients")
         parse_codec(self.codec)
         selection(self.selection)
+
+    def with_seed(self, seed: int) -> FederatedConfig:
+        """The same federation with another seed of everything: also of the initial weights."""
+        return dataclasses.replace(self, client=dataclasses.replace(self.client, seed=seed), seed=seed)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready form; :meth:`from_json` reads it."""

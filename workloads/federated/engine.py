@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from ...errors import EdgeroofError
+from ...errors import EdgeroofError, UpdateError
 from .codecs import Compressor
 from .results import Answer, ClientFailure
 from .training import ClientTrainer, new_compressor
@@ -13,15 +14,42 @@ from .update import Message, Update
 
 #: Called after each client of a round with its number.
 OnAnswer = Callable[[int], None]
+#: By client, the last round whose aggregate holds its update; clients that are missing have none.
+LastUsed = Mapping[int, int]
+NEVER_USED: LastUsed = {}
 
 
 class Engine(Protocol):
-    """What the rounds need of an engine."""
+    """What the rounds need of an engine.
+
+    Attributes:
+        name: for records.
+        nodes: that train at the same time; client *c* trains on node ``c % nodes``.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def nodes(self) -> int: ...  # noqa: D102
 
     def train(
-        self, round_number: int, clients: Sequence[int], weights: Update, on_answer: OnAnswer = lambda client: None
+        self,
+        round_number: int,
+        clients: Sequence[int],
+        weights: Update,
+        on_answer: OnAnswer = lambda client: None,
+        used: LastUsed = NEVER_USED,
     ) -> list[Answer]:
-        """Train clients and return one answer for each; a client that fails is an answer, never an exception."""
+        """Train clients and return one answer for each; a client that fails is an answer, never an exception.
+
+        Args:
+            round_number: from 1.
+            clients: to train.
+            weights: of the server.
+            on_answer: called after each client.
+            used: tells clients which of their updates arrived, see :meth:`~.codecs.Compressor.settle`.
+        """
 
     def memory(self) -> Message:
         """What clients remember between rounds, for a checkpoint."""
@@ -40,17 +68,25 @@ class LocalEngine:
         trainer: trains one client.
     """
 
+    name, nodes = "local", 1
+
     def __init__(self, trainer: ClientTrainer) -> None:
         self._trainer = trainer
         self._compressors: dict[int, Compressor] = {}
 
     def train(
-        self, round_number: int, clients: Sequence[int], weights: Update, on_answer: OnAnswer = lambda client: None
+        self,
+        round_number: int,
+        clients: Sequence[int],
+        weights: Update,
+        on_answer: OnAnswer = lambda client: None,
+        used: LastUsed = NEVER_USED,
     ) -> list[Answer]:
         """Train clients one after the other."""
         answers: list[Answer] = []
         for client in clients:
             compressor = self._compressors.setdefault(client, new_compressor(self._trainer.config))
+            compressor.settle(used.get(client, 0))
             try:
                 answers.append(self._trainer.train(client, round_number, weights, compressor))
             except EdgeroofError as error:
@@ -71,22 +107,29 @@ class LocalEngine:
 
 
 def pack_memory(compressors: dict[int, Compressor]) -> Message:
-    """The memory of compressors by client, as named arrays."""
-    arrays: Update = {}
-    for client, compressor in compressors.items():
-        entries = {"residual": compressor.residual, **{f"memory.{k}": v for k, v in compressor.memory.items()}}
-        arrays |= {f"{client}/{name}": tensor for name, tensor in entries.items() if tensor is not None}
-    return Message(arrays)
+    """The memory of compressors by client, as arrays named ``CLIENT/NAME``."""
+    return Message(
+        {
+            f"{client}/{name}": tensor
+            for client, compressor in compressors.items()
+            for name, tensor in compressor.remembered().items()
+        }
+    )
 
 
 def unpack_memory(memory: Message, new: Callable[[], Compressor]) -> dict[int, Compressor]:
-    """Compressors by client with the memory that :func:`pack_memory` packed."""
-    compressors: dict[int, Compressor] = {}
+    """Compressors by client with the memory that :func:`pack_memory` packed.
+
+    Raises:
+        UpdateError: it packed no such thing.
+    """
+    by_client: dict[int, Update] = {}
     for key, tensor in memory.arrays.items():
         client, _, name = key.partition("/")
-        compressor = compressors.setdefault(int(client), new())
-        if name == "residual":
-            compressor.residual = tensor
-        else:
-            compressor.memory[name.removeprefix("memory.")] = tensor
+        if not re.fullmatch(r"\d{1,9}", client):
+            raise UpdateError(f"{key!r} is no memory of a client")
+        by_client.setdefault(int(client), {})[name] = tensor
+    compressors = {client: new() for client in by_client}
+    for number, compressor in compressors.items():
+        compressor.remember(by_client[number])
     return compressors

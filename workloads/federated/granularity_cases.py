@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from ...errors import UsageError
@@ -13,6 +12,8 @@ from .granularity_table import Case
 DIALOGUES = 1473
 BATCH_SIZE = 32
 DEVICE = "a100"
+#: Of anything that is counted, and of watts: beyond, nothing is a client any more.
+MOST, MOST_COMPUTE_W = 10**9, 1e6
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,12 @@ class Wanted:
     def __post_init__(self) -> None:
         for name in ("dialogues", "batch_size", "local_epochs", "lora_rank"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name} is {value}; it must be at least 1")
-        if self.compute_w is not None and not (math.isfinite(self.compute_w) and self.compute_w > 0):
-            raise UsageError(f"compute_w is {self.compute_w}; it must be above 0")
+            if value is not None and not 1 <= value <= MOST:
+                raise UsageError(f"{name} is {value}; it must be at least 1, at most {MOST:,}")
+        if self.compute_w is not None and not 0 < self.compute_w <= MOST_COMPUTE_W:
+            raise UsageError(f"compute_w is {self.compute_w}; it must be above 0, at most {MOST_COMPUTE_W:g}")
+        if self.step_time_ms is not None:
+            given_step(self.step_time_ms)
         if self.run is not None and self.step_time_ms is not None:
             raise UsageError("a run has its own step time: give --run or --step-time-ms, not both")
         if self.run is not None and (self.devices or len(self.models) > 1):

@@ -125,7 +125,7 @@ def table(
 def _row(number: int, case: Case, traffic: Traffic, link: Link, radio_w: float | None) -> dict[str, Any]:
     coding = traffic.coding
     times = round_times(case.compute_s, traffic.down_bytes, coding.size, link, codec_s=coding.seconds)
-    value, step, radio = times.granularity, case.step, radio_of(link.name, radio_w)
+    value, step, radio = times.granularity, case.step, radio_of(link, radio_w)
     low, high = (None if end is None else value * end / step.ms for end in (step.low_ms, step.high_ms))
     share = None
     if radio and case.compute_w is not None:

@@ -7,6 +7,7 @@ et al., "The macroscopic behavior of the TCP congestion avoidance algorithm", 19
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ SEGMENT_WIRE_BYTES = 1514
 INITIAL_SEGMENTS = 10
 #: Constant of the Mathis formula for a receiver that acknowledges every segment: sqrt(3/2).
 MATHIS = math.sqrt(1.5)
+#: What a link can be; beyond, times would be no finite numbers.
+LEAST_MBPS, MOST_MBPS, MOST_RTT_MS = 1e-6, 1e9, 1e6
+#: What an interface can draw, in W.
+MOST_RADIO_W = 1e6
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Link:
         rtt_ms: round trip of a small packet on the idle link.
         loss: share of packets that are lost at random and not repaired below TCP.
         source: where the figures come from.
+        radio_w: power of the client's interface while it is busy, in W, where it was given with the link.
 
     Raises:
         UsageError: on construction, when a figure makes no sense.
@@ -49,15 +55,20 @@ class Link:
     rtt_ms: float
     loss: float = 0.0
     source: str = "given"
+    radio_w: float | None = None
 
     def __post_init__(self) -> None:
         for what, value in (("down_mbps", self.down_mbps), ("up_mbps", self.up_mbps)):
-            if not (math.isfinite(value) and value > 0):
-                raise UsageError(f"link {self.name}: {what} is {value}; it must be above 0")
-        if not (math.isfinite(self.rtt_ms) and self.rtt_ms >= 0):
-            raise UsageError(f"link {self.name}: rtt_ms is {self.rtt_ms}; it must be 0 or more")
+            if not LEAST_MBPS <= value <= MOST_MBPS:
+                raise UsageError(
+                    f"link {self.name}: {what} is {value}; it must be above 0, from {LEAST_MBPS:g} to {MOST_MBPS:g}"
+                )
+        if not 0 <= self.rtt_ms <= MOST_RTT_MS:
+            raise UsageError(f"link {self.name}: rtt_ms is {self.rtt_ms}; it must be from 0 to {MOST_RTT_MS:g}")
         if not 0 <= self.loss < 1:
             raise UsageError(f"link {self.name}: loss is {self.loss}; it must be at least 0 and below 1")
+        if self.radio_w is not None:
+            check_radio_w(self.radio_w)
 
     def rate(self, direction: Direction) -> float:
         """Bytes of payload per second that the link carries in one direction, once TCP is up to speed."""
@@ -80,26 +91,51 @@ PRESETS: dict[str, Link] = {
 }
 
 _CUSTOM = re.compile(r"(?P<down>[\d.]+)/(?P<up>[\d.]+)(?:/(?P<rtt>[\d.]+)(?:/(?P<loss>[\d.]+))?)?")
+_RADIO = re.compile(r"(?P<link>[^@]+)@(?P<watts>[\d.]+)[Ww]")
 
 
 def parse_link(text: str) -> Link:
     """A preset by name, or a link of one's own: ``DOWN/UP[/RTT[/LOSS]]`` in Mbit/s, ms and a share, as in ``50/10/30``.
 
+    Behind either may stand the power of the client's interface while it is busy, as in ``50/10/30@2W``.
+
     Raises:
         UsageError: it is neither.
     """
+    powered = _RADIO.fullmatch(text)
+    if powered:
+        return dataclasses.replace(parse_link(powered["link"]), name=text, radio_w=_number(powered["watts"], text))
     if text.lower() in PRESETS:
         return PRESETS[text.lower()]
     match = _CUSTOM.fullmatch(text)
-    try:
-        numbers = {name: float(value) for name, value in match.groupdict(default="0").items()} if match else {}
-    except ValueError:
-        numbers = {}
-    if not numbers:
-        raise UsageError(
-            f"unknown link {text!r}; use {', '.join(PRESETS)}, or DOWN/UP/RTT in Mbit/s and ms, such as 50/10/30"
-        )
+    if match is None:
+        raise _unknown(text)
+    numbers = {name: _number(value, text) for name, value in match.groupdict(default="0").items()}
     return Link(text, f"{text} Mbit/s", numbers["down"], numbers["up"], numbers["rtt"], numbers["loss"])
+
+
+def _number(digits: str, text: str) -> float:
+    try:
+        return float(digits)
+    except ValueError:
+        raise _unknown(text) from None
+
+
+def _unknown(text: str) -> UsageError:
+    return UsageError(
+        f"unknown link {text!r}; use {', '.join(PRESETS)}, or DOWN/UP/RTT in Mbit/s and ms, such as 50/10/30, either "
+        "with the power of its radio behind it or not, as in 50/10/30@2W"
+    )
+
+
+def check_radio_w(watts: float) -> None:
+    """Check the power of an interface while it is busy.
+
+    Raises:
+        UsageError: it makes no sense.
+    """
+    if not 0 <= watts <= MOST_RADIO_W:
+        raise UsageError(f"a radio power of {watts} W makes no sense; give from 0 to {MOST_RADIO_W:g}")
 
 
 def transfer_s(size: float, link: Link, direction: Direction) -> float:

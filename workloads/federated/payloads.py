@@ -118,9 +118,10 @@ def measure_coding(codec: Codec, shapes: Shapes, update: Update) -> Coding:
         update: its first tensors, see :func:`coded_part`, with values such as :func:`sample_update` makes.
     """
     compressor = Compressor(codec)
-    compressor.compress(update)  # as in the first round, which has nothing left over from before
+    compressor.compress(update, 1)  # as in the first round, which has nothing left over from before
+    compressor.settle(1)
     began = time.perf_counter()
-    data = to_bytes(compressor.compress(update))
+    data = to_bytes(compressor.compress(update, 2))
     seconds = time.perf_counter() - began
     coded = sum(tensor.numel() for tensor in update.values())
     header = len(data) - codec.payload_bytes([tuple(tensor.shape) for tensor in update.values()])

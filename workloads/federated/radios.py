@@ -6,13 +6,11 @@ No link here was metered. A figure holds for a transfer that keeps the link busy
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import UsageError
-from .links import Link
+from .links import Link, check_radio_w
 
 _SMARTPHONE_LTE = (
     "J. Huang et al., MobiSys 2012: an LTE smartphone while it sends 6.3 Mbit/s, 1.29 W + 0.438 W per Mbit/s; "
@@ -43,17 +41,21 @@ RADIOS: dict[str, Radio] = {
 }
 
 
-def radio_of(link: str, watts: float | None = None) -> Radio | None:
-    """The radio of a link: as given, or of a preset; ``None`` for a link of one's own without a figure.
+def radio_of(link: Link, watts: float | None = None) -> Radio | None:
+    """The radio of a link: as given with it, for all links, or of a preset; ``None`` for another without a figure.
+
+    Args:
+        link: with its own power or without.
+        watts: for all links that have none of their own.
 
     Raises:
         UsageError: the given power makes no sense.
     """
-    if watts is None:
-        return RADIOS.get(link)
-    if not (math.isfinite(watts) and watts >= 0):
-        raise UsageError(f"a radio power of {watts} W makes no sense; give 0 or more")
-    return Radio(watts, "given by the user")
+    if watts is not None:
+        check_radio_w(watts)
+    if link.radio_w is not None:
+        return Radio(link.radio_w, "given with the link")
+    return RADIOS.get(link.name) if watts is None else Radio(watts, "given by the user")
 
 
 def describe_radios(links: Sequence[Link], watts: float | None = None) -> dict[str, dict[str, Any]]:
@@ -62,5 +64,5 @@ def describe_radios(links: Sequence[Link], watts: float | None = None) -> dict[s
     Raises:
         UsageError: the given power makes no sense.
     """
-    found = {link.name: radio_of(link.name, watts) for link in links}
+    found = {link.name: radio_of(link, watts) for link in links}
     return {name: dataclasses.asdict(radio) for name, radio in found.items() if radio}

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from ...errors import UpdateError
 
 #: Characters of a reason that are kept: a client may have a say in it, and it goes into records and reports.
 MOST_REASON = 300
+#: Largest mean loss per token that is believed. Guessing among V tokens costs ln V, 12 for a vocabulary of 250,000; a
+#: model that is surely wrong costs as much as its logits are apart, which are thousands only where it is broken.
+MOST_LOSS = 1e4
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,16 @@ class ClientResult:
     loss: float
     compute_s: float
     codec_s: float
+
+
+def check_loss(loss: float) -> None:
+    """Check the loss that a client tells; one that is not finite is unknown: a step can overflow, its update be sound.
+
+    Raises:
+        UpdateError: it is below 0 or beyond :data:`MOST_LOSS`.
+    """
+    if loss < 0 or MOST_LOSS < loss < math.inf:
+        raise UpdateError(f"its loss is {loss:g}, where 0 to {MOST_LOSS:,.0f} can be")
 
 
 @dataclass(frozen=True)

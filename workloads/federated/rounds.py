@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import FederatedError
+from ...errors import FederatedError, UpdateError
 from . import checkpoint
 from .aggregation import accept, mean_change
 from .checkpoint import Checkpoint
@@ -64,13 +64,14 @@ class Federation:
         Raises:
             FederatedError: the folder holds another federation.
         """
-        found = checkpoint.latest(folder, trainer.config) if folder else None
+        weights = trainer.weights()
+        found = checkpoint.latest(folder, trainer.config, weights) if folder else None
         if found:
             engine.remember(found.memory)
             return cls(trainer, engine, folder, found, look, patience)
-        weights = trainer.weights()
         before = {"round": 0, **_quality(evaluate(trainer))}
-        state = Checkpoint(0, weights, {}, Message({}), [before])
+        data = checkpoint.data_mark(trainer.config) if folder else None
+        state = Checkpoint(0, weights, {}, Message({}), [before], data)
         federation = cls(trainer, engine, folder, state, look, patience)
         federation._keep()
         return federation
@@ -100,6 +101,7 @@ class Federation:
             failed = 0 if record["aggregated"] else failed + 1
             if self.patience is not None and failed >= self.patience:
                 reasons = "; ".join(f"client {left['client']} {left['reason']}" for left in record["left_out"])
+                reasons = "; ".join(filter(None, (reasons, record.get("refused"))))
                 raise FederatedError(f"{failed} rounds in a row had too few usable updates: {reasons}")
         return self.state.history
 
@@ -107,18 +109,24 @@ class Federation:
         config, before = self.trainer.config, self.state
         began = time.perf_counter()
         clients = self._choose(number)
-        answers = self.engine.train(number, clients, before.weights, on_answer)
+        answers = self.engine.train(number, clients, before.weights, on_answer, last_used(before.history))
         train_s = time.perf_counter() - began
         used, left_out = accept(answers, before.weights, parse_codec(config.codec))
-        enough = len(used) >= math.ceil(config.min_answers * len(clients))
-        weights, optimizer = before.weights, before.optimizer
-        if enough:
-            weights, optimizer = config.server.step(weights, mean_change(used), optimizer)
+        aggregated = len(used) >= math.ceil(config.min_answers * len(clients))
+        weights, optimizer, notes = before.weights, before.optimizer, _notes(before)
+        if aggregated:
+            try:
+                weights, optimizer = config.server.step(weights, mean_change(used), optimizer)
+            except UpdateError as error:
+                aggregated, notes["refused"] = False, f"the server's step was refused: {error}; lower its learning rate"
         self.trainer.load(weights)
         record: dict[str, Any] = {
             "round": number,
+            "engine": self.engine.name,
+            "nodes": self.engine.nodes,
             "clients": clients,
-            "aggregated": enough,
+            "aggregated": aggregated,
+            **notes,
             "left_out": [{"client": failure.client, "reason": failure.reason} for failure in left_out],
             "used": [_told(entry.result) for entry in used],
             "down_bytes": len(to_bytes(Message(before.weights))),
@@ -126,7 +134,8 @@ class Federation:
             "train_s": train_s,
             "wall_s": time.perf_counter() - began,
         }
-        self.state = Checkpoint(number, weights, optimizer, self.engine.memory(), [*before.history, record])
+        history = [*before.history, record]
+        self.state = Checkpoint(number, weights, optimizer, self.engine.memory(), history, before.data)
         self._keep()
         return record
 
@@ -146,6 +155,21 @@ class Federation:
     def weights(self) -> Update:
         """The server's weights."""
         return self.state.weights
+
+
+def last_used(history: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    """By client, the last round whose aggregate holds its update.
+
+    Args:
+        history: records of rounds, ascending.
+    """
+    aggregated = (record for record in history if record.get("aggregated"))
+    return {entry["client"]: record["round"] for record in aggregated for entry in record["used"]}
+
+
+def _notes(before: Checkpoint) -> dict[str, str]:
+    """What the record of the round after a checkpoint has to say of it."""
+    return {"resumed": before.fallback} if before.fallback else {}
 
 
 def _quality(evaluation: Evaluation) -> dict[str, Any]:

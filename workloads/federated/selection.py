@@ -9,6 +9,9 @@ from typing import Any, Protocol
 
 from ...errors import UsageError
 
+#: Exponent from which on the most efficient client alone would be asked; beyond, scores are no finite numbers.
+MOST_ALPHA = 10.0
+
 
 @dataclass(frozen=True)
 class ClientView:
@@ -25,6 +28,7 @@ class ClientView:
         energy_j: expected energy of a round.
         battery_j: energy that is left for training; ``None`` on mains.
         capacity_j: the same of a full battery.
+        mfu: model FLOPs of its step over the time and its device's peak.
     """
 
     client: int
@@ -37,6 +41,7 @@ class ClientView:
     energy_j: float | None = None
     battery_j: float | None = None
     capacity_j: float | None = None
+    mfu: float | None = None
 
     @property
     def can_be_asked(self) -> bool:
@@ -98,25 +103,26 @@ class Strategy(Protocol):
 
 
 def selection(name: str) -> Strategy:
-    """A strategy by name, such as ``random``, ``oort`` or ``tokens-per-joule:0.5``.
+    """A strategy by name, such as ``random``, ``oort``, ``tokens-per-joule:0.5`` or ``mfu:1``.
 
     Raises:
         UsageError: there is none of this name, or its parameter makes no sense.
     """
-    from .strategies import STRATEGIES, TokensPerJoule
+    from .strategies import STRATEGIES, WITH_ALPHA
 
     base, _, parameter = name.partition(":")
-    if base not in STRATEGIES or (parameter and base != TokensPerJoule.name):
-        raise UsageError(f"unknown selection {name!r}; use {', '.join(STRATEGIES)}, or {TokensPerJoule.name}:ALPHA")
+    if base not in STRATEGIES or (parameter and base not in WITH_ALPHA):
+        weighed = " or ".join(f"{strategy}:ALPHA" for strategy in WITH_ALPHA)
+        raise UsageError(f"unknown selection {name!r}; use {', '.join(STRATEGIES)}, {weighed}")
     if not parameter:
         return STRATEGIES[base]
     try:
         alpha = float(parameter)
     except ValueError:
         alpha = math.nan
-    if not (math.isfinite(alpha) and alpha >= 0):
-        raise UsageError(f"{name!r} has no exponent of 0 or more behind its colon")
-    return TokensPerJoule(alpha)
+    if not 0 <= alpha <= MOST_ALPHA:
+        raise UsageError(f"{name!r} has no exponent from 0 to {MOST_ALPHA:g} behind its colon")
+    return WITH_ALPHA[base](alpha)
 
 
 def observe(history: Sequence[Mapping[str, Any]], clients: int, rounds: int, seed: int) -> View:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...errors import UsageError
 from .clients import FleetClient
-from .engine import Engine, OnAnswer
+from .engine import NEVER_USED, Engine, LastUsed, OnAnswer
 from .results import Answer, ClientFailure
 from .selection import ClientView, View, observe
 from .update import Message, Update
@@ -23,9 +23,11 @@ from .update import Message, Update
 _STREAM = 0xF1EE7
 #: Before asking again when nobody is there.
 WAIT_S = 600.0
-MOST_WAITS = 1000
+MOST_WAITS = 1000  # of one round
 #: Less than this is an empty battery: what rounding leaves.
 EMPTY_J = 1e-6
+#: A jitter of this size makes rounds of e^5 times their length ordinary.
+MOST_JITTER = 5.0
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ class Mishaps:
         for name in ("absent", "vanish"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
-        if not (math.isfinite(self.jitter) and self.jitter >= 0):
-            raise UsageError(f"jitter is {self.jitter}; it must be 0 or more")
+        if not 0 <= self.jitter <= MOST_JITTER:
+            raise UsageError(f"jitter is {self.jitter}; it must be from 0 to {MOST_JITTER:g}")
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,8 @@ class Simulation:
         self._engine, self._fleet, self._mishaps = engine, fleet, mishaps
         self._deadline_s, self._budget_j, self._rounds, self._seed = deadline_s, budget_j, rounds, seed
         self._charge = {client.number: client.charge_j for client in fleet}
-        self._clock_s, self._energy_j, self._waits = 0.0, 0.0, 0
+        self._clock_s, self._energy_j = 0.0, 0.0
+        self._waits: dict[int, int] = {}
         self.ledger: list[SimulatedRound] = []
 
     def look(self, history: Sequence[Mapping[str, Any]]) -> View:
@@ -132,15 +135,21 @@ class Simulation:
         seen = observe(history, len(self._fleet), self._rounds, self._seed)
         number = seen.round_number
         charged = [client.number for client in self._fleet if self._has_charge(client.number)]
-        while charged and not any(self._is_there(c, number) for c in charged) and self._waits < MOST_WAITS:
-            self._waits += 1
+        waits = self._waits.setdefault(number, 0)
+        while charged and not any(self._is_there(c, number) for c in charged) and waits < MOST_WAITS:
+            waits = self._waits[number] = waits + 1
             self._clock_s += WAIT_S
         views = tuple(self._view(client, known, number) for client, known in zip(self._fleet, seen.clients))
         left = None if self._budget_j is None else self._budget_j - self._energy_j
         return View(number, self._rounds, views, self._seed, self._deadline_s, left)
 
     def train(
-        self, round_number: int, clients: Sequence[int], weights: Update, on_answer: OnAnswer = lambda client: None
+        self,
+        round_number: int,
+        clients: Sequence[int],
+        weights: Update,
+        on_answer: OnAnswer = lambda client: None,
+        used: LastUsed = NEVER_USED,
     ) -> list[Answer]:
         """Train who answers in time; the others cost time and energy and are named with their reasons."""
         attempts = [self._attempt(self._fleet[client], round_number) for client in clients]
@@ -156,7 +165,17 @@ class Simulation:
         self.ledger.append(SimulatedRound(self._clock_s, self._energy_j, tuple(attempts), empty))
         answering = [attempt.client for attempt in attempts if not attempt.reason]
         lost: list[Answer] = [ClientFailure(attempt.client, attempt.reason) for attempt in attempts if attempt.reason]
-        return [*self._engine.train(round_number, answering, weights, on_answer), *lost]
+        return [*self._engine.train(round_number, answering, weights, on_answer, used), *lost]
+
+    @property
+    def name(self) -> str:
+        """Of the engine within."""
+        return self._engine.name
+
+    @property
+    def nodes(self) -> int:
+        """Of the engine within."""
+        return self._engine.nodes
 
     def memory(self) -> Message:
         """Of the engine within; the simulation itself has no checkpoints."""
@@ -194,6 +213,7 @@ class Simulation:
             round_s=client.times.total_s,
             tokens=client.tokens,
             energy_j=client.energy_j,
+            mfu=client.profile.mfu,
             battery_j=self._charge[client.number],
             capacity_j=client.capacity_j,
         )
@@ -203,7 +223,8 @@ class Simulation:
         return charge is None or charge > 0
 
     def _is_there(self, client: int, round_number: int) -> bool:
-        rng = self._rng(round_number, client, self._waits + 1)
+        """Whether a client can be asked; waits are counted within the round, so that no earlier one plays a part."""
+        rng = self._rng(round_number, client, self._waits.get(round_number, 0) + 1)
         return bool(rng.random() >= self._mishaps.absent)
 
     def _rng(self, *parts: int) -> np.random.Generator:

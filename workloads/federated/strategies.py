@@ -10,6 +10,7 @@ from statistics import median
 
 import numpy as np
 
+from .results import MOST_LOSS
 from .selection import ClientView, Strategy, View
 
 #: Sets the draws of clients apart from other uses of the same seed.
@@ -20,6 +21,8 @@ EXPLORATION, EXPLORATION_DECAY, LEAST_EXPLORATION = 0.9, 0.98, 0.2
 #: ... the weight of a long absence, the quantile that scores are capped at, the share of the last admitted score from
 #: which on a client is a candidate, and the exponent of the penalty of slow clients.
 STALENESS, CAP, CUT_OFF, SLOWNESS = 0.1, 95, 0.95, 2.0
+#: Most that one client's figure may count beside the median's, ours.
+CAP_OVER_MEDIAN = 10.0
 
 #: Weight of usefulness against what stays in the battery, assumed for EAFL.
 EAFL_WEIGHT = 0.25
@@ -51,8 +54,9 @@ class Oort:
     title: str = "Oort-like utility"
     source: str = "F. Lai et al., Oort: efficient federated learning via guided participant selection, OSDI 2021"
     differs: str = (
-        "the mean loss of a client stands for the root mean square over its samples; the preferred duration is the "
-        "median of the fleet, without a pacer; no client is ever banned"
+        "the mean loss of a client stands for the root mean square over its samples; utilities are capped at ten times "
+        "the median as well; the preferred duration is the median of the fleet, without a pacer; no client is ever "
+        "banned"
     )
 
     def choose(self, view: View, count: int) -> list[int]:
@@ -127,14 +131,26 @@ class TokensPerJoule:
 
     def choose(self, view: View, count: int) -> list[int]:
         """Explore and exploit by the product, among clients that will answer where they are enough."""
-        useful, likely = usefulness(view), _likely_to_answer(view, count)
-        usual = median([_efficiency(c) for c in view.askable] or [1.0])
+        return _by_efficiency(view, count, _tokens_per_joule, self.alpha)
 
-        def efficiency(client: ClientView) -> float:
-            return float((_efficiency(client) / usual) ** self.alpha)
 
-        scores = {c.client: useful[c.client] * efficiency(c) for c in likely}
-        return explore_and_exploit(dataclasses.replace(view, clients=tuple(likely)), count, scores, efficiency)
+@dataclass(frozen=True)
+class Mfu:
+    """Usefulness × MFU^alpha, for clients that will answer in time."""
+
+    alpha: float = 0.5
+    title: str = "model FLOP utilisation (ours)"
+    source: str = "this project: the strategy of tokens per joule for fleets of which nobody knows the power"
+    differs: str = (
+        "as tokens per joule, with the MFU of a client's step over the fleet's median in its place; a client whose MFU "
+        "is unknown counts as the median"
+    )
+
+    name = "mfu"
+
+    def choose(self, view: View, count: int) -> list[int]:
+        """Explore and exploit by the product, among clients that will answer where they are enough."""
+        return _by_efficiency(view, count, lambda client: client.mfu or None, self.alpha)
 
 
 STRATEGIES: dict[str, Strategy] = {
@@ -143,18 +159,28 @@ STRATEGIES: dict[str, Strategy] = {
     "eafl": Eafl(),
     "fedjoule": FedJoule(),
     TokensPerJoule.name: TokensPerJoule(),
+    Mfu.name: Mfu(),
 }
+#: Strategies with an exponent behind their name.
+WITH_ALPHA: dict[str, Callable[[float], Strategy]] = {TokensPerJoule.name: TokensPerJoule, Mfu.name: Mfu}
 
 
 def usefulness(view: View) -> Scores:
     """Oort's statistical utility: examples × loss, capped at a quantile, more for a long absence.
 
-    Clients that never took part are as useful as the most useful of the others, so that no strategy forgets them.
+    The cap is no more than a multiple of the median either: among few clients one large figure moves the quantile, and
+    all others would count for nothing beside it. Clients that never took part are as useful as the most useful of the
+    others, so that no strategy forgets them.
     """
-    raw = {c.client: c.examples * c.loss for c in view.clients if c.examples is not None and c.loss is not None}
+    raw = {
+        c.client: c.examples * min(c.loss, MOST_LOSS)
+        for c in view.clients
+        if c.examples is not None and c.loss is not None
+    }
     if not raw:
         return {c.client: 1.0 for c in view.clients}
-    cap = float(np.percentile(list(raw.values()), CAP)) or 1.0
+    values = list(raw.values())
+    cap = min(float(np.percentile(values, CAP)), CAP_OVER_MEDIAN * median(values)) or 1.0
     scores = {
         c.client: min(raw[c.client], cap) / cap + math.sqrt(STALENESS * math.log(view.round_number) / c.last_round)
         for c in view.clients
@@ -230,9 +256,23 @@ def _scaled(scores: Scores) -> Scores:
     return {client: score / largest for client, score in scores.items()}
 
 
-def _efficiency(client: ClientView) -> float:
-    """Expected tokens per joule; 1 where it is unknown, so that the term drops out where nobody meters."""
-    return client.tokens / client.energy_j if client.tokens and client.energy_j else 1.0
+def _by_efficiency(view: View, count: int, efficiency: Callable[[ClientView], float | None], alpha: float) -> list[int]:
+    """Explore and exploit by usefulness × (efficiency over the median)^alpha, among clients that will answer.
+
+    Where an efficiency is unknown the client counts as the median, so that the term drops out where nobody knows any.
+    """
+    useful, likely = usefulness(view), _likely_to_answer(view, count)
+    usual = median([value for c in view.askable if (value := efficiency(c)) is not None] or [1.0])
+
+    def factor(client: ClientView) -> float:
+        return float(((efficiency(client) or usual) / usual) ** alpha)
+
+    scores = {c.client: useful[c.client] * factor(c) for c in likely}
+    return explore_and_exploit(dataclasses.replace(view, clients=tuple(likely)), count, scores, factor)
+
+
+def _tokens_per_joule(client: ClientView) -> float | None:
+    return client.tokens / client.energy_j if client.tokens and client.energy_j else None
 
 
 def _energy(client: ClientView) -> float:

@@ -15,9 +15,11 @@ from ...errors import FederatedError, UsageError
 
 FEDERATIONS = "federations"
 #: Of the records of federations; files of another version are not found again.
-VERSION = 1
+VERSION = 2
 #: Share of the baseline's progress that is the target on each seed, unless a loss is given.
 TARGET_SHARE = 0.9
+#: What differs between the seeds of a study.
+SEEDED = "initial weights, data, split, choice and training"
 
 #: Called with what is being done, the steps done and the steps in all.
 Progress = Callable[[str, int, int], None]
@@ -113,13 +115,23 @@ def _ratio(value: float | None, base: float | None) -> float:
 def target_loss(baseline: Sequence[Mapping[str, Any]], given: float | None = None) -> float:
     """The held-out loss to reach: as given, or most of what the baseline gained on the same seed.
 
+    Without a given loss the baseline gets there by construction: only the others can fail.
+
     Args:
         baseline: records of a federation.
         given: a loss.
+
+    Raises:
+        FederatedError: no loss of the baseline is a finite number.
     """
     if given is not None:
         return given
     losses = [record["eval_loss"] for record in baseline if record["eval_loss"] is not None]
+    if not losses:
+        raise FederatedError(
+            "no held-out loss of the baseline is a finite number, so there is no target; give --target-loss, or a "
+            "lower learning rate"
+        )
     return float(losses[0] - TARGET_SHARE * (losses[0] - min(losses)))
 
 
@@ -170,11 +182,13 @@ def keep(folder: Path | None, name: str, setting: Mapping[str, Any], make: Calla
     return record
 
 
-def check_seeds(seeds: int) -> None:
-    """Check the number of seeds.
+def check_plan(seeds: int, target: float | None) -> None:
+    """Check the number of seeds, and the target if one is given.
 
     Raises:
-        UsageError: it makes no sense.
+        UsageError: one of them makes no sense.
     """
     if seeds < 1:
         raise UsageError(f"{seeds} seeds make no study; use at least 1, better 5")
+    if target is not None and not (math.isfinite(target) and target > 0):
+        raise UsageError(f"a target loss of {target} makes no sense; give one above 0")

@@ -1,9 +1,10 @@
 """The compression study: what a codec does to granularity, and to learning.
 
-Every codec runs whole federations, in this process, with the same seeds, data, initial weights and clients. Sizes are
-those that travelled. Computing is measured, once for all codecs: seconds per dialogue, median over all federations of
-the study, since a codec changes nothing about a client's steps. Coding is measured per codec, transfers come from the
-links' model, and energy is these times with powers that are measured or assumed.
+Every codec runs whole federations, in this process, with the same seeds, data, initial weights and clients; another
+seed changes all of these. Sizes are those that travelled. Computing is measured, once for all codecs: seconds per
+dialogue, median over all federations of the study, since a codec changes nothing about a client's steps. Coding is
+measured per codec, transfers come from the links' model, and energy is these times with powers that are measured or
+assumed.
 """
 
 from __future__ import annotations
@@ -21,15 +22,27 @@ from ...errors import UsageError
 from .codecs import parse_codec
 from .config import FederatedConfig
 from .granularity import RoundTimes, round_times
+from .granularity_cases import MOST_COMPUTE_W
 from .links import Link, parse_link
 from .radios import radio_of
-from .study import Progress, Record, check_seeds, keep, known_interval, last_quality, paired, rounds_to, target_loss
+from .study import (
+    SEEDED,
+    Progress,
+    Record,
+    check_plan,
+    keep,
+    known_interval,
+    last_quality,
+    paired,
+    rounds_to,
+    target_loss,
+)
 
 #: Power of a client while it computes, where no meter is found: a small board.
 ASSUMED_W = 15.0
 BASELINE = "none"
 
-_LORA = re.compile(r"lora:(?P<rank>\d+)(?:\+(?P<codec>.+))?")
+_LORA = re.compile(r"lora:(?P<rank>\d{1,6})(?:\+(?P<codec>.+))?")
 
 
 @dataclass(frozen=True)
@@ -57,29 +70,44 @@ class CompressionStudy:
     compute_w: float = ASSUMED_W
 
     def __post_init__(self) -> None:
-        check_seeds(self.seeds)
-        if len(self.codecs) < 2 or len(set(self.codecs)) < len(self.codecs):
-            raise UsageError("a comparison needs two codecs or more, each named once")
+        check_plan(self.seeds, self.target)
+        self._check_codecs()
         if not self.links:
             raise UsageError("name at least one link")
-        if not (math.isfinite(self.compute_w) and self.compute_w > 0):
-            raise UsageError(f"compute_w is {self.compute_w}; it must be above 0")
+        if not 0 < self.compute_w <= MOST_COMPUTE_W:
+            raise UsageError(f"compute_w is {self.compute_w}; it must be above 0, at most {MOST_COMPUTE_W:g}")
         for link in self.links:
             parse_link(link)
+        self.config_of(self.codecs[0], self.seeds - 1)
+
+    def _check_codecs(self) -> None:
+        """Each is known, and no two are the same under two names."""
+        if len(self.codecs) < 2:
+            raise UsageError("a comparison needs two codecs or more, each named once")
+        names: dict[tuple[int | None, str], str] = {}
         for codec in self.codecs:
-            self.config_of(codec, 0)
+            config = self.config_of(codec, 0)
+            what = config.client.lora_rank, parse_codec(config.codec).name
+            if what in names:
+                raise UsageError(f"{names[what]} and {codec} are the same codec; a comparison needs each named once")
+            names[what] = codec
 
     def config_of(self, codec: str, seed: int) -> FederatedConfig:
         """The federation of one codec and seed."""
         rank, name = _split_lora(codec)
         parse_codec(name)
         client = dataclasses.replace(self.config.client, lora_rank=rank or self.config.client.lora_rank)
-        return dataclasses.replace(self.config, client=client, codec=name, seed=self.config.seed + seed)
+        config = dataclasses.replace(self.config, client=client, codec=name)
+        return config.with_seed(self.config.seed + seed)
 
 
 def _split_lora(codec: str) -> tuple[int | None, str]:
-    match = _LORA.fullmatch(codec)
-    return (int(match["rank"]), match["codec"] or BASELINE) if match else (None, codec)
+    match = _LORA.fullmatch(codec.lower())
+    if match is None:
+        return None, codec
+    if not int(match["rank"]):
+        raise UsageError(f"{codec} makes no sense: adapters have a rank of at least 1, as in lora:4")
+    return int(match["rank"]), match["codec"] or BASELINE
 
 
 def run_compression(
@@ -145,6 +173,7 @@ def compare_codecs(study: CompressionStudy, records: Mapping[str, Sequence[Recor
         "config": study.config.to_json(),
         "data": baseline[0]["data"],
         "seeds": [study.config.seed + seed for seed in range(study.seeds)],
+        "seeded": SEEDED,
         "target_given": study.target,
         "targets": targets,
         "compute_w": power,
@@ -163,7 +192,7 @@ def _power(study: CompressionStudy, records: Sequence[Record]) -> tuple[float, s
 
 
 def _radio(link: Link) -> Record:
-    radio = radio_of(link.name)
+    radio = radio_of(link)
     return {"radio_w": radio.watts if radio else None, "radio_source": radio.source if radio else "unknown"}
 
 
@@ -240,7 +269,7 @@ def _over(
     link: Link, records: Sequence[Record], reached: Sequence[int | None], example_s: float, codec_s: float, power: float
 ) -> Record:
     """One codec over one link."""
-    radio = radio_of(link.name)
+    radio = radio_of(link)
     rounds = [[_times(r, link, example_s, codec_s) for r in record["history"][1:]] for record in records]
     clients = [times for of_seed in rounds for of_round in of_seed for times in of_round]
     seconds = [_until(of_seed, at, _slowest_s) for of_seed, at in zip(rounds, reached)]

@@ -2,7 +2,7 @@
 
 The learning is real: a small model trains on the data of the clients that answer. The fleet is simulated, see
 :mod:`.clients` and :mod:`.simulation`. On one seed every strategy meets the same data, initial weights, fleet, charges
-and luck, so strategies are compared in pairs.
+and luck, so strategies are compared in pairs; another seed changes all of these but the fleet's devices.
 """
 
 from __future__ import annotations
@@ -16,19 +16,33 @@ from statistics import median
 from typing import Any
 
 from ...errors import FederatedError, UsageError
-from .clients import DEFAULT_FLEET, FleetClient, Profile, Work, build_fleet, build_profiles, build_work
+from .clients import FleetClient, Work, build_fleet, build_work, check_battery
 from .config import FederatedConfig
+from .fleet_text import DEFAULT_FLEET, parse_fleet, run_marks
+from .profiles import Profile, build_profiles
 from .selection import selection
 from .simulation import Mishaps, Simulation
 from .strategies import TokensPerJoule
-from .study import Progress, Record, check_seeds, keep, known_interval, last_quality, paired, rounds_to, target_loss
+from .study import (
+    SEEDED,
+    Progress,
+    Record,
+    check_plan,
+    keep,
+    known_interval,
+    last_quality,
+    paired,
+    rounds_to,
+    target_loss,
+)
 
 BASELINE = "random"
-STRATEGIES = ("random", "oort", "eafl", "fedjoule", "tokens-per-joule")
+STRATEGIES = ("random", "oort", "eafl", "fedjoule", "tokens-per-joule", "mfu")
 #: The server waits this often the median of the clients' expected rounds.
 PATIENCE = 3.0
 #: Budget for strategies that keep to one: this share of what choosing by chance is expected to spend.
 BUDGET_SHARE = 0.7
+MOST_BUDGET_WH = 1e9
 
 #: What strategies are judged by, all to the target.
 COSTS = ("rounds", "time_s", "energy_j")
@@ -42,7 +56,7 @@ class SelectionStudy:
         config: of every federation; selection, clients and seed are the study's.
         strategies: names; the first is what the others are compared with.
         seeds: federations per strategy.
-        fleet: see :func:`~.clients.parse_fleet`.
+        fleet: see :func:`~.fleet_text.parse_fleet`.
         fleet_model: whose steps take the fleet's time.
         fleet_codec: compresses the fleet's updates; its own loss does not touch the learning.
         battery_wh: energy that a board's full battery has for training.
@@ -66,20 +80,20 @@ class SelectionStudy:
     budget_wh: float | None = None
 
     def __post_init__(self) -> None:
-        check_seeds(self.seeds)
-        if len(self.strategies) < 2 or len(set(self.strategies)) < len(self.strategies):
+        check_plan(self.seeds, self.target)
+        if len(self.strategies) < 2 or len({selection(name) for name in self.strategies}) < len(self.strategies):
             raise UsageError("a comparison needs two strategies or more, each named once")
-        for strategy in self.strategies:
-            selection(strategy)
-        if self.budget_wh is not None and not (math.isfinite(self.budget_wh) and self.budget_wh > 0):
-            raise UsageError(f"a budget of {self.budget_wh} Wh makes no sense; give more than 0")
+        parse_fleet(self.fleet)
+        check_battery(self.battery_wh)
+        if self.budget_wh is not None and not 0 < self.budget_wh <= MOST_BUDGET_WH:
+            raise UsageError(f"a budget of {self.budget_wh} Wh makes no sense; give more than 0, at most 1e9")
+        self.config_of(self.strategies[0], self.seeds - 1, self.config.clients)
 
     def config_of(self, strategy: str, seed: int, clients: int) -> FederatedConfig:
         """The federation of one strategy and seed."""
         sampled = min(self.config.sampled, clients)
-        return dataclasses.replace(
-            self.config, clients=clients, sampled=sampled, selection=strategy, seed=self.config.seed + seed
-        )
+        config = dataclasses.replace(self.config, clients=clients, sampled=sampled, selection=strategy)
+        return config.with_seed(self.config.seed + seed)
 
 
 def run_selection(
@@ -120,7 +134,12 @@ def _fleet_of(study: SelectionStudy, folder: Path | None, on_progress: Progress)
         work = build_work(study.fleet_model, study.fleet_codec)
         return {"profiles": [dataclasses.asdict(p) for p in profiles], "work": dataclasses.asdict(work)}
 
-    setting = {"fleet": study.fleet, "model": study.fleet_model, "codec": study.fleet_codec}
+    setting = {
+        "fleet": study.fleet,
+        "model": study.fleet_model,
+        "codec": study.fleet_codec,
+        "runs": run_marks(study.fleet),
+    }
     kept = keep(folder, "fleet", setting, make)
     return [Profile(**profile) for profile in kept["profiles"]], Work(**kept["work"])
 
@@ -209,6 +228,7 @@ def compare_strategies(
         "config": study.config.to_json(),
         "data": baseline[0]["data"],
         "seeds": [study.config.seed + seed for seed in range(study.seeds)],
+        "seeded": SEEDED,
         "target_given": study.target,
         "targets": targets,
         "fleet_text": study.fleet,

@@ -73,7 +73,7 @@ class ClientTrainer:
             client: from 0.
             round_number: from 1.
             weights: of the server.
-            compressor: the client's own, which remembers what earlier rounds left out.
+            compressor: the client's own, which remembers what earlier rounds left out; settled before.
 
         Raises:
             WorkloadError: the training diverged, or cannot run.
@@ -83,15 +83,16 @@ class ClientTrainer:
 
     def _train(self, client: int, round_number: int, weights: Update, compressor: Compressor) -> ClientResult:
         self.load(weights)
+        before = self.weights()  # as loaded: weights in bf16 are not quite those of the server
         step = self._step(client, round_number)
         began = time.perf_counter()
         losses, tokens, examples = _run(step)
         compute_s = time.perf_counter() - began
         after = self.weights()
-        change = {name: after[name] - weights[name] for name in weights}
+        change = {name: after[name] - before[name] for name in weights}
         began = time.perf_counter()
         try:
-            payload = to_bytes(compressor.compress(change))
+            payload = to_bytes(compressor.compress(change, round_number))
         except UpdateError as error:
             raise WorkloadError(f"its training diverged: {error}; a lower learning rate may help") from error
         codec_s = time.perf_counter() - began

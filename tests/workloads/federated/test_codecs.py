@@ -1,5 +1,6 @@
 """Codecs: what arrives is what was sent, up to the error that each promises; payloads have the size they claim."""
 
+import dataclasses
 import math
 
 import pytest
@@ -127,11 +128,68 @@ def test_error_feedback_sends_everything_in_the_end(name: str) -> None:
     total = {key: torch.zeros_like(tensor) for key, tensor in update.items()}
     errors = []
     for rounds in range(1, 41):
-        arrived = compressor.codec.decode(compressor.compress(update), update)
+        arrived = compressor.codec.decode(compressor.compress(update, rounds), update)
+        compressor.settle(rounds)
         for key in total:
             total[key] += arrived[key]
         errors.append(relative_error({key: rounds * tensor for key, tensor in update.items()}, total))
     assert errors[-1] < 0.3 * errors[0]
+
+
+@pytest.mark.parametrize("name", ["topk:0.1+int8", "lowrank:2"])
+def test_a_round_that_was_not_used_leaves_nothing_behind(name: str) -> None:
+    """What it sent is lost, and so is what it left out; what used rounds left out is not."""
+    lucky, unlucky = (Compressor(parse_codec(name)) for _ in range(2))
+    for compressor in (lucky, unlucky):
+        compressor.compress(an_update(1), 1)
+    unlucky.settle(1)
+    unlucky.compress(an_update(2), 2)
+    unlucky.settle(1)  # asked in round 2, last used in round 1
+    lucky.settle(1)
+    assert to_bytes(lucky.compress(an_update(3), 3)) == to_bytes(unlucky.compress(an_update(3), 3))
+
+
+def test_nothing_left_out_is_lost_where_rounds_are() -> None:
+    compressor, update = Compressor(parse_codec("topk:0.1")), an_update()
+    total, used = torch.zeros(flatten(update).numel()), 0
+    for number in range(1, 61):
+        arrived = compressor.codec.decode(compressor.compress(update, number), update)
+        if number % 3:
+            total, used = total + flatten(arrived), number
+        compressor.settle(used)
+    missing = 40 * flatten(update) - total
+    torch.testing.assert_close(missing, compressor.residual, rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_remembered_survives() -> None:
+    one = Compressor(parse_codec("lowrank:2"))
+    for number in (1, 2):
+        one.compress(an_update(number), number)
+        if number == 1:
+            one.settle(1)
+    two = Compressor(parse_codec("lowrank:2"))
+    two.remember(from_bytes(to_bytes(Message(one.remembered()))).arrays)
+    for used in (2, 1):
+        pair = [dataclasses.replace(compressor) for compressor in (one, two)]
+        for compressor in pair:
+            compressor.settle(used)
+        assert to_bytes(pair[0].compress(an_update(3), 3)) == to_bytes(pair[1].compress(an_update(3), 3))
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"other": torch.zeros(1)},
+        {"residual": torch.zeros(2, 2)},
+        {"residual": torch.zeros(2, dtype=torch.float64)},
+        {"residual": torch.tensor([math.nan])},
+        {"pending.round": torch.tensor([1])},
+        {"pending.round": torch.tensor([1.5]), "pending.residual": torch.zeros(1)},
+    ],
+)
+def test_what_no_client_remembers_is_refused(arrays: dict) -> None:
+    with pytest.raises(UpdateError):
+        Compressor(parse_codec("topk")).remember(arrays)
 
 
 def test_codecs_without_need_keep_nothing() -> None:

@@ -7,10 +7,12 @@ import sys
 import pytest
 
 from edgeroof.errors import FederatedError
-from edgeroof.workloads.federated import emulation
+from edgeroof.workloads.federated import emulated_table, emulation
 from edgeroof.workloads.federated.emulation import check_allowed, emulate, refusal, way_of
 from edgeroof.workloads.federated.emulation_namespaces import PREFIX, namespaces, run_tool, sweep
+from edgeroof.workloads.federated.granularity_table import Traffic
 from edgeroof.workloads.federated.links import PRESETS, Link
+from edgeroof.workloads.federated.payloads import Coding
 
 
 @pytest.fixture
@@ -92,3 +94,20 @@ def test_lte_is_as_the_model_says(megabytes: int) -> None:
     transfer = emulate(megabytes * 10**6, PRESETS["lte"], "up")
     assert transfer.size == megabytes * 10**6
     assert abs(transfer.error) < 0.1
+
+
+def test_messages_that_are_cut_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that are cut to the same length are sent once, and both are told."""
+    monkeypatch.setattr(emulated_table, "way_of", lambda link: "tun")
+    monkeypatch.setattr(
+        emulated_table,
+        "emulate",
+        lambda size, link, direction, way: emulation.Transfer(link.name, direction, size, size, 1.0, 1.0, way),
+    )
+    most = int(emulated_table.MOST_SECONDS * PRESETS["lte"].rate("up"))
+    traffic = [Traffic("m", None, str(size), Coding(size, 1.0, 1, 1), 5) for size in (7, 2 * most, 3 * most)]
+    found = emulated_table.emulate_all(traffic, [PRESETS["lte"]], lambda *told: None)
+    assert sorted(transfer["size"] for transfer in found["transfers"]) == [5, 7, most]
+    assert found["cut"] == [
+        {"link": "lte", "direction": "up", "asked": asked, "sent": most} for asked in (2 * most, 3 * most)
+    ]

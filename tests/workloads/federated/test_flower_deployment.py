@@ -90,7 +90,7 @@ def test_half_of_the_nodes_killed_mid_round(tmp_path: Path, patience_s: float) -
     assert record["aggregated"]
     assert [left["client"] for left in record["left_out"]] == [1, 2]
     assert [entry["client"] for entry in record["used"]] == [0, 3]
-    assert fl.engine_seconds(record, 4) is None
+    assert fl.engine_seconds(record) is None
 
 
 HOSTILE = """

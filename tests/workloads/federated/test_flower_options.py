@@ -91,17 +91,29 @@ def test_the_state_of_a_server_is_whole_or_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def record(*clients: int, left_out: tuple = ()) -> dict:
+def record(*clients: int, nodes: int, left_out: tuple = ()) -> dict:
     used = [{"client": client, "compute_s": 2.0, "codec_s": 0.5} for client in clients]
-    return {"train_s": 9.0, "used": used, "left_out": list(left_out)}
+    return {"train_s": 9.0, "nodes": nodes, "used": used, "left_out": list(left_out)}
 
 
 def test_what_an_engine_takes_is_beside_the_computing() -> None:
-    assert fl.engine_seconds(record(0, 1), 1) == pytest.approx(4.0)
-    assert fl.engine_seconds(record(0, 1), 2) == pytest.approx(6.5)
-    assert fl.engine_seconds(record(0, 2), 2) == pytest.approx(4.0)
-    assert fl.engine_seconds(record(0, left_out=({"client": 1},)), 2) is None
-    assert fl.engine_seconds({"round": 0}, 1) is None
+    assert fl.engine_seconds(record(0, 1, nodes=1)) == pytest.approx(4.0)
+    assert fl.engine_seconds(record(0, 1, nodes=2)) == pytest.approx(6.5)
+    assert fl.engine_seconds(record(0, 2, nodes=2)) == pytest.approx(4.0)
+    assert fl.engine_seconds(record(0, nodes=2, left_out=({"client": 1},))) is None
+    assert fl.engine_seconds({"round": 0}) is None
+
+
+def test_rounds_whose_nodes_nobody_wrote_down_are_unknown() -> None:
+    """The federation may have run on other nodes then, or with the other engine."""
+    old = record(0, 1, nodes=1)
+    del old["nodes"]
+    assert fl.engine_seconds(old) is None
+
+
+def test_rounds_of_the_other_engine_do_not_count() -> None:
+    history = [record(0, 1, nodes=2) | {"engine": "flower"}, record(0, 1, nodes=1) | {"engine": "local"}]
+    assert fl._engine_seconds(history, "flower") == [pytest.approx(6.5)]
 
 
 def test_the_local_engine_says_what_it_took() -> None:

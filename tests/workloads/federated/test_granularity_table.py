@@ -60,7 +60,7 @@ def test_energy_needs_a_radio() -> None:
     assert known["communication_energy_share"] == pytest.approx(radio_j / (radio_j + computing_j))
     assert set(RADIOS) == set(PRESETS)
     with pytest.raises(UsageError):
-        radio_of("lte", math.nan)
+        radio_of(own, math.nan)
 
 
 def test_traffic_is_measured_per_model_and_codec() -> None:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from edgeroof.errors import UsageError
 from edgeroof.workloads.federated.links import INITIAL_SEGMENTS, PRESETS, SEGMENT_BYTES, Link, parse_link, transfer_s
+from edgeroof.workloads.federated.radios import Radio, radio_of
 
 SIZES = st.floats(0, 1e10)
 LINKS = st.builds(
@@ -57,6 +58,27 @@ def test_links_of_ones_own() -> None:
     link = parse_link("50/10/30/0.01")
     assert (link.down_mbps, link.up_mbps, link.rtt_ms, link.loss) == (50, 10, 30, 0.01)
     assert parse_link("50/10").rtt_ms == 0
+
+
+def test_links_with_the_power_of_their_radio() -> None:
+    own, preset = parse_link("50/10/30@2.5W"), parse_link("lte@3w")
+    assert (own.down_mbps, own.rtt_ms, own.radio_w) == (50, 30, 2.5)
+    assert (preset.up_mbps, preset.radio_w) == (PRESETS["lte"].up_mbps, 3)
+    assert radio_of(own) == radio_of(own, 9.0) == Radio(2.5, "given with the link")
+    assert radio_of(preset) == Radio(3.0, "given with the link")
+    assert radio_of(parse_link("50/10/30")) is None
+
+
+@pytest.mark.parametrize("text", ["50/10@1.2.3W", "50/10@W", "50/10@2", "@2W", "lte@2W@2W", "lte@9999999W"])
+def test_what_is_no_power_of_a_radio_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_link(text)
+
+
+@pytest.mark.parametrize("text", [f"0.{'0' * 320}1/1", f"{'9' * 320}/1", f"1/1/{'9' * 320}"])
+def test_links_whose_times_would_be_no_numbers_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="must be"):
+        parse_link(text)
 
 
 @pytest.mark.parametrize("text", ["", "lt", "50", "0/1/2", "5/5/5/1", "1/1/-2", "1.2.3/4", "1/2/3/4/5", "nan/1"])

@@ -14,6 +14,7 @@ import torch
 
 from edgeroof.errors import FederatedError
 from edgeroof.workloads.federated import checkpoint
+from edgeroof.workloads.federated.aggregation import ServerOptimizer
 from edgeroof.workloads.federated.results import ClientFailure
 from edgeroof.workloads.federated.rounds import Federation
 
@@ -95,6 +96,38 @@ def test_a_patient_federation_goes_on() -> None:
     spoiled = Saboteur(engine, lambda index, answer: ClientFailure(answer.client, "vanished"))
     history = Federation.start(trainer, spoiled, patience=None).run()
     assert [record.get("aggregated") for record in history] == [None, *[False] * 5]
+
+
+def test_a_step_of_the_server_that_leads_nowhere_is_refused() -> None:
+    trainer, engine = federation(rounds=9, server=ServerOptimizer("fedavg", learning_rate=1e6))
+    federated = Federation.start(trainer, engine)
+    before = federated.weights
+    with pytest.raises(FederatedError, match=r"3 rounds in a row.*the server's step was refused"):
+        federated.run()
+    assert federated.weights is before
+    record = federated.state.history[-1]
+    assert (record["aggregated"], len(record["used"])) == (False, 2)
+    assert "lower its learning rate" in record["refused"]
+
+
+def test_records_say_what_ran_them() -> None:
+    history = Federation.start(*federation(rounds=1)).run()
+    assert (history[1]["engine"], history[1]["nodes"]) == ("local", 1)
+
+
+def test_clients_learn_which_of_their_updates_was_used() -> None:
+    """One whose round came to nothing sends what it would have sent without that round."""
+    asked = []
+
+    class Listening(Saboteur):
+        def train(self, number: int, clients: list, weights: object, on_answer: object, used: dict) -> list:
+            asked.append((number, clients, dict(used)))
+            answers = self._engine.train(number, clients, weights, on_answer, used)
+            return answers if number != 2 else [ClientFailure(answer.client, "late") for answer in answers]
+
+    trainer, engine = federation(codec="topk:0.1", clients=2, sampled=2, rounds=3)
+    Federation.start(trainer, Listening(engine, None)).run()
+    assert asked == [(1, [0, 1], {}), (2, [0, 1], {0: 1, 1: 1}), (3, [0, 1], {0: 1, 1: 1})]
 
 
 KILLED = """

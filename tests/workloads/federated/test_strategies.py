@@ -10,7 +10,7 @@ from edgeroof.errors import UsageError
 from edgeroof.workloads.federated.selection import ClientView, View, observe, selection
 from edgeroof.workloads.federated.strategies import STRATEGIES, charge_after, usefulness
 
-NAMES = [*STRATEGIES, "tokens-per-joule:0", "tokens-per-joule:3"]
+NAMES = [*STRATEGIES, "tokens-per-joule:0", "tokens-per-joule:3", "mfu:2"]
 
 positive = st.floats(1e-3, 1e6)
 unknown = st.none() | positive
@@ -27,13 +27,14 @@ def views(draw: st.DrawFn) -> View:
                 client,
                 available=draw(st.booleans()),
                 examples=draw(st.integers(1, 1000)) if explored else None,
-                loss=draw(st.floats(0, 20)) if explored else None,
+                loss=draw(st.floats(0, 20) | st.just(1e308)) if explored else None,
                 last_round=draw(st.integers(1, number - 1)) if explored else 0,
                 round_s=draw(unknown),
                 tokens=draw(unknown),
                 energy_j=draw(unknown),
                 battery_j=draw(st.none() | st.just(0.0) | positive),
                 capacity_j=draw(unknown),
+                mfu=draw(st.none() | st.floats(1e-6, 1)),
             )
         )
     budget = draw(st.none() | st.floats(-10, 1e6))
@@ -82,6 +83,28 @@ def test_oort_prefers_useful_and_fast_clients() -> None:
     assert share("oort", fleet(round_s=[99.0, 1.0, 1.0, 1.0, 1.0, 1.0]), 0) == 0
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("loss", [1e4, 1e308, float("inf")])
+def test_one_figure_neither_stops_nor_fills_a_round(name: str, loss: float) -> None:
+    view = fleet(loss=[loss, *[2.0] * 5])
+    assert len(selection(name).choose(view, 3)) == 3
+    absence = usefulness(fleet(loss=[0.0] * 6))[0]
+    scores = usefulness(view)
+    assert scores[0] - absence <= 10.001 * (scores[1] - absence)
+
+
+def test_mfu_prefers_devices_that_are_well_used() -> None:
+    view = fleet(mfu=[0.6, *[0.2] * 5])
+    assert share("mfu", view, 0) == 1
+    assert share("mfu:0", view, 0) < 0.5
+    unknown = fleet(mfu=[None] * 6)
+    assert selection("mfu").choose(unknown, 3) == selection("mfu:0").choose(unknown, 3)
+    mixed = fleet(mfu=[None, 0.6, *[0.2] * 4])
+    assert share("mfu", mixed, 1) == 1
+    late = dataclasses.replace(fleet(mfu=[0.9, *[0.1] * 5], round_s=[99.0, *[1.0] * 5]), deadline_s=20.0)
+    assert share("mfu", late, 0) == 0
+
+
 def test_eafl_spares_the_nearly_empty() -> None:
     view = fleet(battery_j=[60.0, *[1000.0] * 5], capacity_j=[1000.0] * 6, loss=[2.1, *[2.0] * 5])
     assert share("eafl", view, 0) == 0
@@ -125,7 +148,7 @@ def test_records_become_a_view() -> None:
     assert (view.clients[1].round_s, view.clients[1].last_round) == (1.5, 1)
 
 
-@pytest.mark.parametrize("name", ["best", "oort:2", "tokens-per-joule:x", "tokens-per-joule:-1"])
+@pytest.mark.parametrize("name", ["best", "oort:2", "tokens-per-joule:x", "tokens-per-joule:-1", "mfu:11", "eafl:1"])
 def test_unknown_strategies(name: str) -> None:
     with pytest.raises(UsageError):
         selection(name)

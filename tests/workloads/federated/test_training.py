@@ -43,6 +43,15 @@ def test_equal_clients_rounds_and_weights_give_equal_updates() -> None:
     assert fresh.train(0, 1, fresh.weights(), new_compressor(fresh.config)).payload == first
 
 
+def test_weights_that_are_kept_in_bf16_change_by_what_was_trained() -> None:
+    """Not by what rounding the server's weights to bf16 changed."""
+    trainer, _ = federation(client={"precision": "bf16-pure", "learning_rate": 1e-30, "weight_decay": 0.0})
+    server = {name: weight * 1.001 for name, weight in trainer.weights().items()}
+    result = trainer.train(0, 1, server, new_compressor(trainer.config))
+    change = parse_codec("none").decode(from_bytes(result.payload), server)
+    assert not any(tensor.any() for tensor in change.values())
+
+
 def test_adapters_alone_travel() -> None:
     pytest.importorskip("peft", reason="LoRA needs peft")
     trainer, _ = federation(client={"lora_rank": 2})
@@ -85,6 +94,9 @@ def test_configurations_survive_json() -> None:
         {"codec": "zip"},
         {"min_answers": 0},
         {"dialogues": 3},
+        {"seed": -1},
+        {"seed": 2**63},
+        {"seed": 0.5},
     ],
 )
 def test_federations_that_make_no_sense(changes: dict) -> None:

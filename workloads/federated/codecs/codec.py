@@ -82,27 +82,49 @@ class Codec:
         return unflatten(self.reducer.decode(values, message.arrays, layout), like)
 
 
+@dataclass(frozen=True)
+class Pending:
+    """What a client remembers after a round whose update may or may not have been used.
+
+    Attributes:
+        round_number: of the round.
+        residual: as :attr:`Compressor.residual`, if it was.
+        memory: as :attr:`Compressor.memory`, if it was.
+    """
+
+    round_number: int
+    residual: Tensor
+    memory: Memory
+
+
 @dataclass
 class Compressor:
     """One client's side of a codec: what a round leaves out is added to the next round's update (error feedback).
 
     Without it, sparse and low-rank updates lose the same small values every round (S. Karimireddy et al.,
-    arXiv 1901.09847).
+    arXiv 1901.09847). A round counts only when the server used its update: what it left out is pending until
+    :meth:`settle` says so, and a round that was not used has never been, for what it sent is lost as well.
 
     Attributes:
         codec: the codec.
         feedback: whether to keep what was left out; by default where the codec needs it.
-        residual: what was left out so far, fp32 [N].
-        memory: of the reducer.
+        residual: what used rounds left out so far, fp32 [N].
+        memory: of the reducer, after the last used round.
+        pending: what a round left behind of which nobody knows yet whether it was used.
     """
 
     codec: Codec
     feedback: bool | None = None
     residual: Tensor | None = None
     memory: Memory = field(default_factory=dict)
+    pending: Pending | None = None
 
-    def compress(self, update: Update) -> Message:
+    def compress(self, update: Update, round_number: int = 1) -> Message:
         """Compress an update and what earlier rounds left out.
+
+        Args:
+            update: floating tensors by name.
+            round_number: from 1; :meth:`settle` has to name it for what is left out to be remembered.
 
         Raises:
             UpdateError: see :meth:`Codec.encode`; the memory is unchanged then.
@@ -114,9 +136,68 @@ class Compressor:
         if self.residual is not None:
             vector = vector + self.residual
         full = unflatten(vector, {name: tensor.float() for name, tensor in update.items()})
-        message = self.codec.encode(full, self.memory)
-        self.residual = vector - flatten(self.codec.decode(message, full))
+        memory = dict(self.memory)
+        message = self.codec.encode(full, memory)
+        self.pending = Pending(round_number, vector - flatten(self.codec.decode(message, full)), memory)
         return message
+
+    def settle(self, used_round: int) -> None:
+        """Keep what the pending round left behind if that round is the last whose update was used, else forget it.
+
+        Args:
+            used_round: the last round in which the server used this client's update; 0 for none.
+        """
+        if self.pending is not None and self.pending.round_number == used_round:
+            self.residual, self.memory = self.pending.residual, self.pending.memory
+        self.pending = None
+
+    def remembered(self) -> Update:
+        """All that it remembers as named arrays, for :meth:`remember`."""
+        import torch
+
+        arrays = _arrays("", self.residual, self.memory)
+        if self.pending is None:
+            return arrays
+        number = torch.tensor([self.pending.round_number])
+        return {**arrays, _ROUND: number, **_arrays(_PENDING, self.pending.residual, self.pending.memory)}
+
+    def remember(self, arrays: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`remembered` returned.
+
+        Raises:
+            UpdateError: it returned no such thing.
+        """
+        for name, tensor in arrays.items():
+            plain = name.removeprefix(_PENDING)
+            if not (name == _ROUND or plain == _RESIDUAL or plain.startswith(_MEMORY)):
+                raise UpdateError(f"{name!r} is nothing that a client remembers")
+            if not all_finite(tensor):
+                raise UpdateError(f"{name} of a client's memory holds values that are no finite numbers")
+        self.residual, self.memory = _read_arrays("", arrays)
+        residual, memory = _read_arrays(_PENDING, arrays)
+        if _ROUND not in arrays:
+            return
+        number = arrays[_ROUND]
+        if residual is None or number.shape != (1,) or number.is_floating_point():
+            raise UpdateError("a client's pending round is cut short")
+        self.pending = Pending(int(number), residual, memory)
+
+
+#: Names of what a compressor remembers; what is pending has a prefix.
+_RESIDUAL, _MEMORY, _PENDING, _ROUND = "residual", "memory.", "pending.", "pending.round"
+
+
+def _arrays(prefix: str, residual: Tensor | None, memory: Memory) -> Update:
+    entries = {_RESIDUAL: residual, **{f"{_MEMORY}{name}": tensor for name, tensor in memory.items()}}
+    return {f"{prefix}{name}": tensor for name, tensor in entries.items() if tensor is not None}
+
+
+def _read_arrays(prefix: str, arrays: Mapping[str, Tensor]) -> tuple[Tensor | None, Memory]:
+    residual = arrays.get(prefix + _RESIDUAL)
+    if residual is not None and (residual.dim() != 1 or str(residual.dtype) != "torch.float32"):
+        raise UpdateError(f"what a client left out is {residual.dtype} {list(residual.shape)} instead of float32 [N]")
+    start = prefix + _MEMORY
+    return residual, {name.removeprefix(start): tensor for name, tensor in arrays.items() if name.startswith(start)}
 
 
 def parse_codec(text: str) -> Codec:

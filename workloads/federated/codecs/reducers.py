@@ -31,7 +31,8 @@ class Reducer:
     Attributes:
         name: what the user types.
         title: for people.
-        encode: (vector [N], layout, memory) → (the numbers that travel, what says where they belong).
+        encode: (vector [N], layout, memory) → (the numbers that travel, what says where they belong). It may replace
+            entries of its memory, but never change a tensor there: a round that is not used is forgotten.
         decode: (numbers, where, layout) → vector [N].
         kept: layout → how many numbers travel.
         place_bytes: bytes that say where one of these numbers belongs.

@@ -48,6 +48,7 @@ def train(message: Message, context: Context) -> Message:
         weights = from_bytes(wire.file_bytes(message.content, "weights", MOST_BYTES))
         memory = _remembered(context, config)
         compressor = memory.setdefault(client, new_compressor(config))
+        compressor.settle(int(asked["used"]))
         answer = ClientTrainer(config).train(client, round_number, dict(weights.arrays), compressor)
         _remember(context, memory)
     except EdgeroofError as error:

@@ -11,7 +11,7 @@ from flwr.serverapp import Grid
 
 from ..aggregation import giant_bytes
 from ..config import FederatedConfig
-from ..engine import OnAnswer
+from ..engine import NEVER_USED, LastUsed, OnAnswer
 from ..results import Answer, ClientFailure
 from ..update import Message, Update, to_bytes
 from . import wire
@@ -44,10 +44,13 @@ class FlowerEngine:
     Attributes:
         config: the federation.
         sizes: how many examples each client has.
+        nodes: SuperNodes of the federation.
         timeout_s: for a client to answer.
         post: reaches the nodes.
         roster: the nodes that are there.
     """
+
+    name = "flower"
 
     def __init__(
         self,
@@ -59,14 +62,20 @@ class FlowerEngine:
         post: Post | None = None,
     ) -> None:
         self.config, self.sizes, self.timeout_s = config, sizes, timeout_s
+        self.nodes = nodes
         self.post = post or Post(grid)
         self.roster = Roster(self.post, nodes)
 
     def train(
-        self, round_number: int, clients: Sequence[int], weights: Update, on_answer: OnAnswer = lambda client: None
+        self,
+        round_number: int,
+        clients: Sequence[int],
+        weights: Update,
+        on_answer: OnAnswer = lambda client: None,
+        used: LastUsed = NEVER_USED,
     ) -> list[Answer]:
         """Train clients on the nodes that serve them."""
-        round_ = _Round(self, round_number, weights, on_answer)
+        round_ = _Round(self, round_number, weights, on_answer, used)
         nodes = self.roster.update()
         for client in clients:
             round_.add(client, next((node for node in nodes if node.serves(client)), None))
@@ -91,8 +100,8 @@ class FlowerEngine:
 class _Round:
     """One round's messages."""
 
-    def __init__(self, engine: FlowerEngine, number: int, weights: Update, on_answer: OnAnswer) -> None:
-        self._engine, self._number, self._on_answer = engine, number, on_answer
+    def __init__(self, engine: FlowerEngine, number: int, weights: Update, on_answer: OnAnswer, used: LastUsed) -> None:
+        self._engine, self._number, self._on_answer, self._used = engine, number, on_answer, used
         self._weights: Array = wire.bytes_array(to_bytes(Message(weights)))
         self._most_bytes = giant_bytes(weights)
         self._queues: dict[Node, deque[int]] = {}
@@ -119,7 +128,7 @@ class _Round:
             if not queue or node in busy:
                 continue
             client = queue.popleft()
-            content = wire.task(self._number, client, engine.config, self._weights)
+            content = wire.task(self._number, client, engine.config, self._weights, self._used.get(client, 0))
             number = engine.post.send(node.node_id, content, "train", engine.timeout_s, str(self._number))
             self._asked[number] = Asked(client, node, engine.post.clock() + engine.timeout_s)
 

@@ -43,7 +43,7 @@ def run_rounds(config: FederatedConfig, folder: Path, options: FlowerOptions, on
     task = json.dumps(config.to_json())
     run_job("rounds", task, folder, node_count(config, options), options, on_progress)
     found = checkpoint.latest(folder, config)
-    if found is None:
+    if found is None or found.round_number != config.rounds:  # a round from before is no result of this job
         raise _not_here(folder, options)
     return found
 

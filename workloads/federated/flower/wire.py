@@ -15,7 +15,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from ....errors import UpdateError
 from ..config import FederatedConfig
-from ..results import Answer, ClientFailure, ClientResult
+from ..results import Answer, ClientFailure, ClientResult, check_loss
 
 #: Marks our bytes among Flower's arrays.
 FORM = "edgeroof.bytes"
@@ -61,9 +61,9 @@ def file_bytes(received: RecordDict, name: str, most_bytes: int) -> bytes:
     return array.data
 
 
-def task(round_number: int, client: int, config: FederatedConfig, weights: Array) -> RecordDict:
-    """What a client is asked: train on your data, from these weights."""
-    values = {"round": round_number, "client": client, "config": json.dumps(config.to_json())}
+def task(round_number: int, client: int, config: FederatedConfig, weights: Array, used_round: int = 0) -> RecordDict:
+    """What a client is asked: train on your data, from these weights; and the last round that used its update."""
+    values = {"round": round_number, "client": client, "used": used_round, "config": json.dumps(config.to_json())}
     return content(values, {"weights": weights})
 
 
@@ -134,8 +134,7 @@ def _check_claims(limits: Limits, *, examples: int, tokens: int, loss: float, co
         raise UpdateError(f"it claims {examples:,} examples of {limits.examples:,}")
     if not 0 <= tokens <= limits.tokens:
         raise UpdateError(f"it claims {tokens:,} tokens of at most {limits.tokens:,}")
-    if loss < 0:  # one that is no number is told as unknown: a step can overflow while the update is sound
-        raise UpdateError(f"its loss is {loss:g}")
+    check_loss(loss)
     for name, seconds in (("compute_s", compute_s), ("codec_s", codec_s)):
         if not 0 <= seconds <= limits.seconds:
             raise UpdateError(f"its {name} is {seconds:g} of at most {limits.seconds:g}")
