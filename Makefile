@@ -147,7 +147,7 @@ benchmarks: $(VENV)/.dev-ready ## measure edgeroof itself: profiling overhead, r
 	@$(BIN)/python benchmarks/report_load.py
 	@$(BIN)/python benchmarks/trace_import.py $(TRACE) $(call option,HTA_PYTHON,--hta-python)
 
-screenshots: $(VENV)/.dev-ready ## pictures of a measured and a projected report into docs/images (ARGS: --measured RUN --projected RUN)
+screenshots: $(VENV)/.dev-ready ## pictures of measured and projected reports into docs/images (ARGS: --measured RUN --projected RUN)
 	@$(BIN)/python tools/screenshots.py $(ARGS)
 
 clean: ## remove the environment and caches, keep runs

@@ -240,11 +240,13 @@ def _settings(sides: Sequence[Sequence[Run]]) -> list[dict[str, Any]]:
 
 def _difference(first: Side, other: Side, place: int) -> dict[str, Any]:
     """The step, its phases and its kernels against the first side's."""
-    from .profiler.comparison.differences import match, matched_share
+    from .profiler.comparison.breakdown import held_parts
+    from .profiler.comparison.differences import match, matched_share, with_bounds
 
     step = _change(first.step_ms, other.step_ms)
     total = step["delta_ms"]
-    levels = {name: match(first.parts, other.parts, keys) for name, keys in LEVELS.items()}
+    held = [held_parts(side.runs) for side in (first, other)]
+    levels = {name: with_bounds(match(first.parts, other.parts, keys), held, keys) for name, keys in LEVELS.items()}
     explains = bool(levels["ops"]["share"].notna().all())
     phases = dict.fromkeys([*first.phases, *other.phases])
     return {

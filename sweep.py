@@ -23,11 +23,10 @@ from typing import Any
 from .errors import DeviceError, EdgeroofError, OutOfMemoryError, RunError, UsageError
 from .result_files import read_result, write_json, write_result_beside
 from .sweep_identity import changed_figures, device_figures, model_contents, point_name
-from .sweep_points import describe_point, in_words, knees, remaining_seconds
+from .sweep_points import POINTS, describe_point, in_words, knees, remaining_seconds
 
 PLAN_FILE = "plan.json"
 RESULT_FILE = "sweep.json"
-POINTS = "points"
 SCHEMA_VERSION = 1
 MODE_FILE = ".power-mode.json"
 #: What can become of a point that was tried.
@@ -376,7 +375,7 @@ def _save(result: dict[str, Any], folder: Path) -> None:
     from .reports import document_html
     from .reports.sweep import sweep_document
 
-    write_result_beside(result, folder, RESULT_FILE, document_html.render(sweep_document(result)))
+    write_result_beside(result, folder, RESULT_FILE, document_html.render(sweep_document(result, folder)))
 
 
 __all__ = ["AXES", "collect", "failed_points", "load", "make_plan", "run"]

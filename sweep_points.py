@@ -7,6 +7,8 @@ from typing import Any
 
 from .profiler.energy_range import projected_tokens_per_joule
 
+#: Folder of the points' runs, in that of a sweep.
+POINTS = "points"
 #: Axes whose values are numbers, in the order in which they become the x axis of a figure.
 NUMERIC = ("batch_size", "source_length")
 #: Axes as people call them, where that is not their name with spaces.

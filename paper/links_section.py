@@ -20,6 +20,8 @@ _NOTES = (
     "faster, at G = 0.1 not even a twentieth.",
 )
 
+_BOARD = "its step time, what coding takes on its own cores, and what its link carries where it stands"
+
 
 def links_section(data: Data) -> Section:
     """The section of experiment 2."""
@@ -89,7 +91,7 @@ def _curves(result: Data, device: str) -> Lines:
             lines.append(Line(f"FLAN-T5 {case['model']}", points, "projected"))
     return Lines(
         f"G of all weights over upload rates: {device}",
-        "upload rate, Mbit/s", "G", tuple(lines), x_log=True, y_log=True, mark=LINKS,
+        "upload rate, Mbit/s", "G", tuple(lines), x_log=True, y_log=True, mark=LINKS, board=_BOARD,
     )  # fmt: skip
 
 
@@ -113,6 +115,7 @@ def _heat(result: Data, device: str) -> Heatmap:
         tuple(tuple(shade(value) for value in row) for row in values),
         tuple(tuple(number(value) for value in row) for row in values),
         mark=LINKS,
+        board=_BOARD,
     )
 
 

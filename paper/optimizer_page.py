@@ -20,6 +20,8 @@ _BOARD = (
     "the bandwidth there that it reaches elsewhere. make gpu-evidence measures both on a GPU."
 )
 
+_FIGURE_BOARD = "the time of its launches, and whether these kernels reach its bandwidth"
+
 
 def optimizer_document(data: Data) -> Document:
     """The page of the question."""
@@ -171,7 +173,7 @@ def _projected(data: Data) -> Iterator[Section]:
     yield Section(
         "What it would mean on both devices",
         (
-            Bars(f"Time of opt.step(): {what}", bars, "ms", mark=PROJECTED),
+            Bars(f"Time of opt.step(): {what}", bars, "ms", mark=PROJECTED, board=_FIGURE_BOARD),
             Table(f"opt.step() by optimizer, {what}", heads, body, mark=PROJECTED),
         ),
         lead="by their traffic",

@@ -19,10 +19,14 @@ _NOTES = (
     "had not seen; no Jetson was among them, nor any matrix unit, and intervals are widened for that.",
     "Energy is a range without a value, of which figures mark the middle: from the budget of the power mode down "
     "to what a board is assumed to draw at rest, half of its least budget. For a device without power modes only the "
-    "lower end is known, at its power limit; no figure shows it.",
+    "lower end is known: it is assumed to draw its power limit all the time. Figures of both devices draw that bound. "
+    "Budgets and limits are those of the module or card, without the host around it.",
     "MFU counts the matrix products of forward and backward, against the peak of the precision that most of them use, "
     "which is named above. Padded tokens count as work there, tokens/s leaves them out.",
 )
+
+_MFU_BOARD = "how fast its kernels run, and the clocks that it holds under load"
+_ENERGY_BOARD = "the power that it draws, at work and at rest"
 
 
 def scaling_section(data: Mapping[str, Any]) -> Section:
@@ -31,6 +35,7 @@ def scaling_section(data: Mapping[str, Any]) -> Section:
     if rows is None:
         return Section("1. MFU and energy over batch sizes", (Paragraph("Not run: edgeroof paper --only scaling"),))
     blocks: list[Block] = [Paragraph(line) for line in _answers(rows, plan)]
+    blocks += both_devices(rows, plan)
     blocks += [figure for precision in plan["precisions"] for figure in _mfu_figures(rows, plan, precision)]
     blocks += [figure for precision in plan["precisions"] for figure in _energy_figures(rows, plan, precision)]
     blocks += [
@@ -73,27 +78,60 @@ def _select(rows: Sequence[Row], device: str, precision: str) -> dict[str, list[
     return found
 
 
-def _mfu_figures(rows: Sequence[Row], plan: Mapping[str, Any], precision: str) -> Iterator[Lines]:
-    def point(row: Row) -> Point | None:
-        if not known(row["mfu"]):
-            return None
-        value, low, high = mfu_interval(row)
-        return Point(row["batch_size"], 100 * value, 100 * low, 100 * high)
+def _mfu_point(row: Row) -> Point | None:
+    if not known(row["mfu"]):
+        return None
+    value, low, high = mfu_interval(row)
+    return Point(row["batch_size"], 100 * value, 100 * low, 100 * high)
 
+
+def _energy_range(row: Row) -> Point | None:
+    """The middle of the range that energy efficiency lies in; nothing where only its lower end is known."""
+    found = row["tokens_per_s_per_w"]
+    if not found or found["high"] is None:
+        return None
+    return Point(row["batch_size"], math.sqrt(found["low"] * found["high"]), found["low"], found["high"])
+
+
+def _energy_point(row: Row) -> Point | None:
+    """The same, or that lower end."""
+    found = row["tokens_per_s_per_w"]
+    return _energy_range(row) or (Point(row["batch_size"], found["low"]) if found else None)
+
+
+def both_devices(rows: Sequence[Row], plan: Mapping[str, Any]) -> list[Lines]:
+    """MFU, and energy efficiency, of one model on both devices over the same axes; nothing where one has no points."""
+    model = plan["breakdown"]["model"]
+    lines: dict[str, list[Line]] = {"mfu": [], "energy": []}
     for device in (plan["edge"], plan["centre"]):
-        yield from _figure(rows, device, precision, "MFU over batch sizes", "MFU, %", point)
+        for precision in plan["precisions"]:
+            own = _select(rows, device, precision).get(model, ())
+            least = any((row["tokens_per_s_per_w"] or {}).get("high", 0) is None for row in own)
+            for name, value in (("mfu", _mfu_point), ("energy", _energy_point)):
+                points = tuple(point for row in own if (point := value(row)) is not None)
+                at_least = ", at least" if least and name == "energy" else ""
+                lines[name] += [Line(f"{device}, {precision}{at_least}", points, "projected")] if points else []
+    where = f"on both devices: FLAN-T5 {model}"
+    bounded = [line.name.partition(",")[0] for line in lines["energy"] if line.name.endswith("at least")]
+    mark = f"{PROJECTED}; {bounded[0]} as a lower bound, assumed to draw its power limit" if bounded else PROJECTED
+    found = [
+        Lines(f"MFU over batch sizes {where}", "batch size", "MFU, %", tuple(lines["mfu"]), x_log=True,
+              mark=PROJECTED, board=_MFU_BOARD),
+        Lines(f"Energy efficiency over batch sizes {where}", "batch size", "tokens/s/W", tuple(lines["energy"]),
+              x_log=True, y_log=True, mark=mark, board=_ENERGY_BOARD),
+    ]  # fmt: skip
+    return [figure for figure in found if len({line.name.partition(",")[0] for line in figure.lines}) == 2]
+
+
+def _mfu_figures(rows: Sequence[Row], plan: Mapping[str, Any], precision: str) -> Iterator[Lines]:
+    for device in (plan["edge"], plan["centre"]):
+        yield from _figure(rows, device, precision, "MFU over batch sizes", "MFU, %", _mfu_point, board=_MFU_BOARD)
 
 
 def _energy_figures(rows: Sequence[Row], plan: Mapping[str, Any], precision: str) -> Iterator[Lines]:
-    def point(row: Row) -> Point | None:
-        found = row["tokens_per_s_per_w"]
-        if not found or found["high"] is None:
-            return None
-        return Point(row["batch_size"], math.sqrt(found["low"] * found["high"]), found["low"], found["high"])
-
-    caption = "Energy efficiency over batch sizes"
+    caption, unit = "Energy efficiency over batch sizes", "tokens/s/W, a range"
     for device in (plan["edge"], plan["centre"]):
-        yield from _figure(rows, device, precision, caption, "tokens/s/W, a range", point, y_log=True)
+        yield from _figure(rows, device, precision, caption, unit, _energy_range, y_log=True, board=_ENERGY_BOARD)
 
 
 def _figure(
@@ -104,6 +142,7 @@ def _figure(
     unit: str,
     value: Callable[[Row], Point | None],
     *,
+    board: str,
     y_log: bool = False,
 ) -> Iterator[Lines]:
     """One figure with a line for each model; none where no point has the value."""
@@ -120,6 +159,7 @@ def _figure(
             x_log=True,
             y_log=y_log,
             mark=PROJECTED,
+            board=board,
         )
 
 

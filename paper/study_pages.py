@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..reports.document import Document, Paragraph, Section
+from ..reports.document import Bars, Block, Document, Heatmap, Lines, Paragraph, Section
 from ..reports.studies import study_document
 from .links_section import heat_maps
 
@@ -23,13 +23,17 @@ _SELECTION_BOARD = (
     "their power modes promise. Only boards can tell their true power at a given MFU, which the strategy would measure."
 )
 
+#: What only a board can tell about the figures of each study.
+_COMPRESSION_FIGURES = "the time and energy of coding on its own cores, and what its link carries"
+_SELECTION_FIGURES = "the power and MFU that a client truly has, and with them its energy and time"
+
 
 def compression_document(data: Data) -> Document:
     """The page on compression."""
     if data["compression"] is None:
         return _not_run(data, "compression", COMPRESSION_TITLE)
     study = study_document(data["compression"])
-    sections = list(study.sections)
+    sections = list(with_board(study.sections, _COMPRESSION_FIGURES))
     if data["links"]:
         lead = "the same codecs for FLAN-T5 on the projected devices"
         sections.append(Section("Granularity of the paper's models", tuple(heat_maps(data["links"])), lead=lead))
@@ -42,8 +46,22 @@ def selection_document(data: Data) -> Document:
     if data["selection"] is None:
         return _not_run(data, "selection", SELECTION_TITLE)
     study = study_document(data["selection"])
-    sections = (*study.sections, Section("What is left open", (Paragraph(_SELECTION_BOARD),)))
+    sections = (
+        *with_board(study.sections, _SELECTION_FIGURES),
+        Section("What is left open", (Paragraph(_SELECTION_BOARD),)),
+    )
     return _retitled(data, study, "selection", SELECTION_TITLE, sections)
+
+
+def with_board(sections: Sequence[Section], board: str) -> tuple[Section, ...]:
+    """The sections with what only a board can tell below each figure that does not say it yet."""
+
+    def told(block: Block) -> Block:
+        if not isinstance(block, (Bars, Lines, Heatmap)) or block.board:
+            return block
+        return dataclasses.replace(block, board=board)
+
+    return tuple(dataclasses.replace(section, blocks=tuple(map(told, section.blocks))) for section in sections)
 
 
 def _retitled(data: Data, study: Document, name: str, title: str, sections: tuple[Section, ...]) -> Document:

@@ -8,7 +8,8 @@ from typing import Any
 
 from ..profiler.comparison.breakdown import NO_KERNEL, OUTSIDE
 from ..profiler.schema import BOUNDS
-from .compare_figures import letter, rooflines, waterfall
+from .compare_figures import letter, rooflines, rounded, waterfall
+from .compare_links import bounds_text, claims, main_parts, part_choice, phase_anchors, phase_links
 from .document import Bar, Bars, Document, Facts, Figure, Paragraph, Part, Section, Table
 from .text import UNKNOWN, binary_bytes, count, duration, known, number, percent
 
@@ -50,18 +51,20 @@ def compare_document(result: Mapping[str, Any]) -> Document:
         of_both = _step(sides, difference), _kernels(sides, difference, result["bare"])
         sections += [_marked(section, pair, sides) for section in of_both]
     sections += [_bounds(sides), *rooflines(sides), _settings(result)]
+    headlines = [_headlines(sides, difference) for difference in differences]
     sections = [_marked(section, sides, sides) for section in sections]
     return Document(
         name="compare",
         title=" against ".join(side["label"] for side in sides),
         kind=result["numbers"],
-        headlines=tuple(line for difference in differences for line in _headlines(sides, difference)),
+        headlines=tuple(line for lines in headlines for line in lines),
         sections=tuple(sections),
         setting=_setting(result),
         warnings=tuple(_warnings(result)),
         command=result["command"],
         created=result["created"],
         files=(("report.html", "this report with its figures"), ("compare.json", "every number")),
+        claims=tuple(own for difference, lines in zip(differences, headlines) for own in claims(difference, lines)),
     )
 
 
@@ -113,11 +116,9 @@ def _headlines(sides: Sequence[Mapping[str, Any]], difference: Mapping[str, Any]
     )
     step = difference["step"]
     lines = [f"A step of {other} takes {_change_words(step)} {first}{_sureness(step)}."]
-    explained = [entry for entry in difference["phases"] if known(entry["share"])]
-    if not explained or step["verdict"] == "SAME":
+    main, op = main_parts(difference)
+    if main is None or op is None or step["verdict"] == "SAME":
         return lines
-    main = max(explained, key=lambda entry: entry["share"])
-    op = max((row for row in difference["ops"] if row["phase"] == main["phase"]), key=lambda row: row["share"])
     share = percent(round(main["share"], 6))
     where = "time outside of the phases" if main["phase"] == OUTSIDE else f"the {main['phase']} phase"
     if step["verdict"] == "UNCLEAR":
@@ -164,15 +165,20 @@ def _interval(entry: Mapping[str, Any]) -> str:
     return f"{_plus(interval['low'])} to {_plus(interval['high'])}" if interval else UNKNOWN
 
 
+def _share(share: float | None) -> str:
+    return percent(rounded(share) if share is not None and known(share) else None)
+
+
 def _plus(share: float | None) -> str:
     if known(share) and share is not None and share > MOST_SHOWN:
         return f"over +{percent(MOST_SHOWN)}"
-    text = percent(share)
-    return f"+{text}" if known(share) and share is not None and share > 0 else text
+    text = _share(share)
+    return f"+{text}" if known(share) and share is not None and rounded(share) > 0 else text
 
 
 def _signed(ms: float) -> str:
-    return ("+" if ms > 0 else "") + duration(1e3 * ms)
+    shown = rounded(ms)
+    return ("+" if shown > 0 else "") + duration(1e3 * shown)
 
 
 _ROWS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
@@ -260,7 +266,13 @@ def _step(sides: Sequence[Mapping[str, Any]], difference: Mapping[str, Any]) -> 
         f"From {letter(first)} to {letter(other)}",
         (
             waterfall(first, other, difference),
-            Table("Phases; shares are of the difference of the step and add up to 100 %", heads, rows),
+            Table(
+                "Phases; shares are of the difference of the step and add up to 100 %",
+                heads,
+                rows,
+                anchors=phase_anchors(difference),
+                links=phase_links(difference),
+            ),
             Paragraph(certainty, "quiet"),
         ),
         lead="which phases the difference lies in",
@@ -278,7 +290,7 @@ def _step_row(name: str, entry: Mapping[str, Any], share: float | None) -> tuple
     return (
         name,
         _signed(entry["delta_ms"]),
-        percent(share),
+        _share(share),
         _plus(entry["change"]),
         _interval(entry),
         entry["verdict"] or UNKNOWN,
@@ -288,7 +300,7 @@ def _step_row(name: str, entry: Mapping[str, Any], share: float | None) -> tuple
 def _kernels(sides: Sequence[Mapping[str, Any]], difference: Mapping[str, Any], bare: bool) -> Section:
     pair = sides[0], sides[difference["side"]]
     first, other = map(letter, pair)
-    numbers = ("change", f"#{first}", f"#{other}", "#difference", "#share")
+    numbers = ("change", "bound", f"#{first}", f"#{other}", "#difference", "#share")
     matched = difference["matched_share"] >= WELL_MATCHED
     level = "kernels" if matched else "modules"
     what = "op, module and shapes" if matched else "op and module; shapes differ too much to be matched"
@@ -296,12 +308,19 @@ def _kernels(sides: Sequence[Mapping[str, Any]], difference: Mapping[str, Any], 
     return Section(
         f"What changed from {first} to {other}",
         (
-            Table("Ops of each phase", ("op", "phase", *numbers), _part_rows(difference["ops"], ("op", "phase"))),
+            Table(
+                "Ops of each phase",
+                ("op", "phase", *numbers),
+                _part_rows(difference["ops"], ("op", "phase")),
+                spare=("bound",),
+                choice=part_choice("ops", difference, difference["ops"], ("op", "phase"), _part_row),
+            ),
             Table(
                 f"Kernels by {what}; layers are taken together",
                 (*keys, *numbers),
                 _part_rows(difference[level], keys),
-                spare=("shapes", "change", "module") if matched else ("change", "module"),
+                spare=("bound", "shapes", "change", "module") if matched else ("bound", "change", "module"),
+                choice=part_choice("kernels", difference, difference[level], keys, _part_row),
             ),
             Paragraph(f"{_timed(pair, bare)} {_WORDS}", "quiet"),
         ),
@@ -321,17 +340,22 @@ def _timed(sides: Sequence[Mapping[str, Any]], bare: bool) -> str:
 
 def _part_rows(parts: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     shown, rest = parts[:MOST_ROWS], parts[MOST_ROWS:]
-    rows = [tuple(_short(str(part[key])) for key in keys) + _part_numbers(part["change"], [part]) for part in shown]
+    rows = [_part_row(part, keys) for part in shown]
     if rest:
-        rows.append((f"{count(len(rest))} more", *[""] * (len(keys) - 1), *_part_numbers("", rest)))
+        rows.append((f"{count(len(rest))} more", *[""] * (len(keys) - 1), *_part_numbers("", "", rest)))
     return tuple(rows)
 
 
-def _part_numbers(change: str, parts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    before, after = (sum(part[name] for part in parts) for name in ("a_ms", "b_ms"))
+def _part_row(part: Mapping[str, Any], keys: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(_short(str(part[key])) for key in keys)
+    return names + _part_numbers(part["change"], bounds_text(part), [part])
+
+
+def _part_numbers(change: str, bound: str, parts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    before, after = (rounded(sum(part[name] for part in parts)) for name in ("a_ms", "b_ms"))
     shares = [part["share"] for part in parts]
     share = sum(shares) if all(known(value) for value in shares) else None
-    return (change, duration(1e3 * before), duration(1e3 * after), _signed(after - before), percent(share))
+    return (change, bound, duration(1e3 * before), duration(1e3 * after), _signed(after - before), _share(share))
 
 
 def _bounds(sides: Sequence[Mapping[str, Any]]) -> Section:

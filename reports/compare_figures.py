@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .compare_links import phase_anchors
 from .document import Bar, Bars, Line, Lines, Paragraph, Part, Point, Section
 from .text import duration, known, percent
 
 #: Room left and right of the points on the axis of intensities.
 _MARGIN = 2.0
+#: Decimals of milliseconds and of shares beyond which there is nothing but the rounding of sums.
+_DIGITS = 9
+
+
+def rounded(value: float) -> float:
+    """A time in ms, or a share, without what is left of sums that are zero; never minus zero."""
+    return round(value, _DIGITS) + 0.0
 
 
 def letter(side: Mapping[str, Any]) -> str:
@@ -22,9 +30,9 @@ def waterfall(first: Mapping[str, Any], other: Mapping[str, Any], difference: Ma
     step = difference["step"]
     bars = [Bar(letter(first), (Part("step", step["a_ms"], "phase"),), duration(1e3 * step["a_ms"]))]
     reached = step["a_ms"]
-    for entry in difference["phases"]:
-        if entry["delta_ms"]:
-            bars.append(_change_bar(entry, reached))
+    for entry, anchor in zip(difference["phases"], phase_anchors(difference)):
+        if rounded(entry["delta_ms"]):
+            bars.append(_change_bar(entry, reached, f"#{anchor}"))
             reached += entry["delta_ms"]
     bars.append(Bar(letter(other), (Part("step", step["b_ms"], "phase"),), duration(1e3 * step["b_ms"])))
     legend = (("good", "less time"), ("inefficient", "more time"))
@@ -32,13 +40,14 @@ def waterfall(first: Mapping[str, Any], other: Mapping[str, Any], difference: Ma
     return Bars(caption, tuple(bars), "ms", legend)
 
 
-def _change_bar(entry: Mapping[str, Any], reached: float) -> Bar:
+def _change_bar(entry: Mapping[str, Any], reached: float, href: str) -> Bar:
     delta = entry["delta_ms"]
     start = max(min(reached, reached + delta), 0.0)
     style = "good" if delta < 0 else "inefficient"
     share = f" ({percent(entry['share'])})" if known(entry["share"]) else ""
     text = f"{'+' if delta > 0 else ''}{duration(1e3 * delta)}{share}"
-    return Bar(entry["phase"], (Part("starts at", start, "blank"), Part(entry["phase"], abs(delta), style)), text)
+    parts = (Part("starts at", start, "blank"), Part(entry["phase"], abs(delta), style))
+    return Bar(entry["phase"], parts, text, href=href)
 
 
 def rooflines(sides: Sequence[Mapping[str, Any]]) -> list[Section]:

@@ -37,6 +37,31 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """Words of a headline, and where on the page that is of which they speak: ``#row-3``, ``#ops?phase=backward``."""
+
+    text: str
+    href: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a page lets its readers do with a table: sort its rows, search them, choose some of them.
+
+    Attributes:
+        name: of the table in addresses, such as ``ops`` of ``#ops?phase=backward``.
+        facets: heads of the columns by whose values rows can be chosen.
+        rows: every row, also those that the table itself sums up.
+        values: for each row the numbers of its ``#`` columns, to sort by.
+    """
+
+    name: str
+    facets: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    values: tuple[tuple[float | None, ...], ...]
+
+
+@dataclass(frozen=True)
 class Table:
     """A table of texts.
 
@@ -46,6 +71,10 @@ class Table:
         rows: texts, one for each column.
         mark: where its numbers come from, in a few words; see :func:`origin`.
         spare: heads of columns that a narrow terminal leaves out, the first of them first.
+        name: of the table on a page, for links to it; one with a ``choice`` has the name of that.
+        anchors: names of the rows on a page, likewise.
+        links: where the first cell of each row leads on a page; empty for nowhere.
+        choice: of rows, on a page.
     """
 
     caption: str
@@ -53,6 +82,10 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     mark: str = ""
     spare: tuple[str, ...] = ()
+    name: str = ""
+    anchors: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    choice: Choice | None = None
 
 
 @dataclass(frozen=True)
@@ -66,12 +99,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: its name, its parts, and its value in words."""
+    """One bar: its name, its parts, and its value in words; ``href`` is where its name leads on a page."""
 
     name: str
     parts: tuple[Part, ...]
     text: str
     note: str = ""
+    href: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,6 +118,7 @@ class Bars:
         unit: of the values, for the description of parts.
         legend: styles and names of parts, where labels within the bars are not enough.
         mark: as of a :class:`Table`.
+        board: what only the device itself can tell about it, for figures of devices that are not here.
     """
 
     caption: str
@@ -91,6 +126,7 @@ class Bars:
     unit: str = ""
     legend: tuple[tuple[str, str], ...] = ()
     mark: str = ""
+    board: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,6 +153,15 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Flag:
+    """A place on the x axis with a name, drawn as a line in the colour of the ``line``-th of a figure's lines."""
+
+    x: float
+    text: str
+    line: int = 0
+
+
+@dataclass(frozen=True)
 class Lines:
     """Lines over a common axis.
 
@@ -129,6 +174,8 @@ class Lines:
         y_log: logarithmic y axis.
         joined: whether points are joined; a scatter otherwise.
         mark: as of a :class:`Table`.
+        board: as of :class:`Bars`.
+        flags: points of the x axis with a name.
     """
 
     caption: str
@@ -139,6 +186,8 @@ class Lines:
     y_log: bool = False
     joined: bool = True
     mark: str = ""
+    board: str = ""
+    flags: tuple[Flag, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,6 +201,7 @@ class Heatmap:
         shades: one number from 0 to 1 per cell, row by row; ``None`` where there is none.
         texts: what each cell says.
         mark: as of a :class:`Table`.
+        board: as of :class:`Bars`.
     """
 
     caption: str
@@ -160,6 +210,7 @@ class Heatmap:
     shades: tuple[tuple[float | None, ...], ...]
     texts: tuple[tuple[str, ...], ...]
     mark: str = ""
+    board: str = ""
 
 
 Figure = Bars | Lines | Heatmap
@@ -174,6 +225,11 @@ def origin(block: Table | Figure, document_kind: Kind) -> str:
 def caption(block: Table | Figure) -> str:
     """What a table or figure shows, after the mark that sets it apart from the rest of the report."""
     return f"[{block.mark}] {block.caption}" if block.mark else block.caption
+
+
+def board_line(figure: Figure) -> str:
+    """What only the device itself can tell about a figure, as a sentence; empty where nothing is said."""
+    return f"Only a board can tell: {figure.board}." if figure.board else ""
 
 
 @dataclass(frozen=True)
@@ -200,6 +256,7 @@ class Document:
         command: how to make it again.
         created: when, ISO 8601.
         files: names of files beside the report, with what they are.
+        claims: of each headline, the words that lead to what they speak of.
     """
 
     name: str
@@ -212,3 +269,4 @@ class Document:
     command: str = ""
     created: str = ""
     files: tuple[tuple[str, str], ...] = field(default=())
+    claims: tuple[tuple[Claim, ...], ...] = ()

@@ -8,19 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
+from . import document_plain
 from .blocks_data import blocks_data
 from .document import KIND_NOTES, Document, Section
 from .html import page
 from .text import clean
 
-SCRIPTS = ("bars.js", "charts.js", "blocks.js", "document.js")
+SCRIPTS = ("bars.js", "charts.js", "filter.js", "sorted_table.js", "choice.js", "blocks.js", "document.js")
 STYLES = ("document.css",)
 
 
 def render(document: Document) -> str:
     """The report as one HTML document."""
     title = f"edgeroof {document.name}: {clean(document.title)}"
-    return page("document.html", title=title, data=page_data(document), styles=STYLES, scripts=SCRIPTS)
+    return page(
+        "document.html",
+        title=title,
+        data=page_data(document),
+        styles=STYLES,
+        scripts=SCRIPTS,
+        plain=document_plain.render(document),
+    )
 
 
 def write(document: Document, path: str | os.PathLike[str]) -> None:

@@ -23,6 +23,7 @@ from .document import (
     Point,
     Section,
     Table,
+    board_line,
     origin,
 )
 from .svg import figure_svg
@@ -107,8 +108,9 @@ class _Writer:
     def _figure(self, block: Figure) -> str:
         file = self._file_name(block.caption)
         self.figures[file] = figure_svg(block, self._document.kind)
-        alternative = _escaped(f"{block.caption} ({origin(block, self._document.kind)})")
-        heads, rows = _NUMBERS[type(block)](block)
+        said = f"{block.caption} ({origin(block, self._document.kind)}) {board_line(block)}".rstrip()
+        alternative = _escaped(said)
+        heads, rows = figure_numbers(block)
         numbers = markdown_table(heads, rows)
         folded = f"<details><summary>Numbers</summary>\n\n{numbers}\n\n</details>"
         return f"{self._caption(block)}\n\n![{alternative}]({self._at}{file})\n\n{folded}"
@@ -177,6 +179,11 @@ def _bar_numbers(figure: Bars) -> _Numbers:
 
 def _heatmap_numbers(figure: Heatmap) -> _Numbers:
     return ("", *(f"#{name}" for name in figure.columns)), [(n, *t) for n, t in zip(figure.rows, figure.texts)]
+
+
+def figure_numbers(figure: Figure) -> _Numbers:
+    """The numbers of a figure as the heads and rows of a table."""
+    return _NUMBERS[type(figure)](figure)
 
 
 _NUMBERS: dict[type[Figure], Callable[[Any], _Numbers]] = {

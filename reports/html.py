@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 #: Scripts of the page, in the order in which they are joined.
 SCRIPTS = (
-    "bars.js", "charts.js", "blocks.js", "filter.js", "roofline_axes.js", "roofline.js", "tooltip.js", "table.js",
-    "explorer.js", "sections.js", "details.js", "main.js",
+    "bars.js", "charts.js", "blocks.js", "filter.js", "roofline_axes.js", "roofline.js", "tooltip.js",
+    "sorted_table.js", "table.js", "explorer.js", "sections.js", "details.js", "main.js",
 )  # fmt: skip
 STYLES = ("report.css", "document.css")
 
@@ -72,7 +72,9 @@ def write(run: Run, path: str | os.PathLike[str]) -> None:
         raise RunError(f"cannot write the report {target}: {error.strerror or error}") from error
 
 
-def page(template: str, *, title: str, data: Any, styles: Sequence[str], scripts: Sequence[str]) -> str:
+def page(
+    template: str, *, title: str, data: Any, styles: Sequence[str], scripts: Sequence[str], plain: str = ""
+) -> str:
     """A page made from the skeleton that all kinds of reports share and the sections of one of them.
 
     Args:
@@ -81,6 +83,7 @@ def page(template: str, *, title: str, data: Any, styles: Sequence[str], scripts
         data: anything JSON can hold; the page's scripts find it in the element ``data``.
         styles: file names of the kind's own style sheets, joined in this order.
         scripts: file names of the kind's own scripts, joined in this order into one strict function.
+        plain: markup with what the page says, for readers without scripts.
     """
     css = "\n".join(_template(name) for name in (*BASE_STYLES, *styles, PRINT_STYLE))
     script = '(() => {\n"use strict";\n' + "\n".join(_template(name) for name in (*BASE_SCRIPTS, *scripts)) + "\n})();"
@@ -96,6 +99,7 @@ def page(template: str, *, title: str, data: Any, styles: Sequence[str], scripts
         "main": _template(template).rstrip(),
         "script": script,
         "data": embed(data),
+        "plain": plain,
     }
     return _PLACEHOLDER.sub(lambda match: values[match[1]], _template(BASE))
 

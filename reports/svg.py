@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from xml.sax.saxutils import escape
 
-from .document import Bar, Bars, Figure, Heatmap, Kind, Line, Lines, Part, Point, origin
+from .document import Bar, Bars, Figure, Flag, Heatmap, Kind, Line, Lines, Part, Point, board_line, origin
 from .svg_axes import Axis, linear_axis, log_axis, tick_text
 from .text import clean, known, number
 
@@ -17,7 +17,7 @@ _FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans','DejaVu Sans',san
 #: Colours by class, on light and on dark ground; bounds as in theme.css; told apart by colour-blind readers too.
 PALETTE = {
     "ground": ("#ffffff", "#1c2024"), "ink": ("#1b1f24", "#e7e9ea"), "quiet": ("#59626d", "#a0a9b2"),
-    "grid": ("#dfe0dc", "#343a41"), "mark": ("#b36b00", "#f0b836"), "measured": ("#16866a", "#3cbf9a"),
+    "grid": ("#dfe0dc", "#343a41"), "mark": ("#8a5000", "#f0b836"), "measured": ("#0f6a53", "#3cbf9a"),
     "s0": ("#2a6fbb", "#5aa2ec"), "s1": ("#c2561a", "#f2935c"), "s2": ("#16866a", "#3cbf9a"),
     "s3": ("#8450b8", "#b68ae6"), "s4": ("#9a7400", "#f0b836"), "s5": ("#cf3f52", "#f2737f"),
     "memory": ("#2469b5", "#5aa2ec"), "compute": ("#12795f", "#3cbf9a"), "latency": ("#b98100", "#f0b836"),
@@ -45,25 +45,30 @@ def figure_svg(figure: Figure, document_kind: Kind) -> str:
     else:
         body, height = _heatmap(figure)
     title, head = clean(figure.caption), _head(figure.caption, mark)
+    told = clean(f"{mark}. {description(figure)} {board_line(figure)}".rstrip())
     top = 16 + 18 * len(_wrapped(figure.caption)) + 24
+    foot, room = _foot(figure, top + height)
+    height += room
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top + height}" width="{WIDTH}" '
         f'height="{top + height}" role="img" aria-labelledby="title description">\n'
         f'<title id="title">{escape(title)}</title>\n'
-        f'<desc id="description">{escape(clean(f"{mark}. {description(figure)}"))}</desc>\n'
+        f'<desc id="description">{escape(told)}</desc>\n'
         f"<style>{style()}</style>\n"
         f'<rect class="ground" width="{WIDTH}" height="{top + height}" rx="8"/>\n'
-        f'{head}<g transform="translate(0 {top})">\n{body}</g>\n</svg>\n'
+        f'{head}<g transform="translate(0 {top})">\n{body}</g>\n{foot}</svg>\n'
     )
 
 
 def description(figure: Figure) -> str:
     """What a figure shows, in words, for those who cannot see it."""
     if isinstance(figure, Lines):
-        return f"{figure.y_title} over {figure.x_title}. " + " ".join(
+        lines = [
             f"{line.name}: " + ", ".join(f"{number(p.y)} at {number(p.x)}" for p in line.points) + "."
             for line in figure.lines
-        )
+        ]
+        flags = [f"{flag.text}." for flag in figure.flags]
+        return " ".join([f"{figure.y_title} over {figure.x_title}.", *lines, *flags])
     if isinstance(figure, Bars):
         return " ".join(f"{bar.name}: {bar.text} ({_parts_text(bar, figure.unit)})." for bar in figure.bars)
     return " ".join(
@@ -92,7 +97,7 @@ def style() -> str:
     general = (
         f"text{{font:12px {_FONT}}}.caption{{font-size:14px;font-weight:600}}.tag{{font-size:11px;font-weight:700;"
         "letter-spacing:.05em}.line{fill:none;stroke-width:2}.dashed{stroke-dasharray:7 4}.band{fill-opacity:.13}"
-        ".edge{stroke-width:1}.whisker{stroke-width:1.2}"
+        ".edge{stroke-width:1}.whisker{stroke-width:1.2}.flag{stroke-width:1.5;stroke-dasharray:2 3}"
     )
     return f"{general}{rules(0)}@media (prefers-color-scheme:dark){{{rules(1)}}}"
 
@@ -102,6 +107,13 @@ def _head(caption: str, mark: str) -> str:
     drawn = "".join(_text(18, 26 + 18 * place, line, "ink caption") for place, line in enumerate(lines))
     tag = "tag measured" if mark.startswith("measured") else "tag mark"
     return drawn + _text(18, 26 + 18 * len(lines), mark.upper(), tag)
+
+
+def _foot(figure: Figure, top: float) -> tuple[str, float]:
+    """What only the device itself can tell, below the figure, and how much room that takes."""
+    lines = _wrapped(board_line(figure), 112) if figure.board else []
+    drawn = "".join(_text(18, top + 8 + 16 * place, line, "mark") for place, line in enumerate(lines))
+    return drawn, 16 * len(lines) + 6 if lines else 0
 
 
 def _wrapped(text: str, width: int = 96) -> list[str]:
@@ -133,7 +145,16 @@ def _lines(figure: Lines) -> tuple[str, float]:
         _series(line, place, x, y, figure.joined if line.joined is None else line.joined)
         for place, line in reversed(list(enumerate(figure.lines)))
     )
-    return legend + _axes(figure, x, y, top, bottom) + drawn, bottom + 50
+    flags = "".join(_flag(flag, place, x, top, bottom) for place, flag in enumerate(figure.flags))
+    return legend + _axes(figure, x, y, top, bottom) + flags + drawn, bottom + 50
+
+
+def _flag(flag: Flag, place: int, x: Axis, top: float, bottom: float) -> str:
+    """A named line at a place on the x axis; names stand above each other there, to the left where there is no room."""
+    at, style = x.place(flag.x), f"s{flag.line % _SERIES}"
+    left = at + 8 + _CHARACTER * len(flag.text) > WIDTH - 24
+    line = f'<line class="flag {style}-line" x1="{at:.1f}" x2="{at:.1f}" y1="{top:.1f}" y2="{bottom:.1f}"/>\n'
+    return line + _text(at + (-6 if left else 6), bottom - 8 - 15 * place, flag.text, "ink", "end" if left else "start")
 
 
 def _line_name(line: Line) -> str:

@@ -1,33 +1,36 @@
-"""The report of a sweep: curves over its axis, the knee of each, and what became of every point."""
+"""The report of a sweep: its figures, the knee of each line, and what became of every point."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from ..profiler.schema import BOUNDS
-from ..sweep_points import KNEE_SHARE, TITLES, fits, in_words, series, varied, x_axis
-from .document import Document, Line, Lines, Paragraph, Point, Section, Table
+from ..result_files import REPORT_FILE
+from ..sweep_points import POINTS, fits, in_words, varied
+from .document import Claim, Document, Section, Table
+from .sweep_figures import called, figure_section, knee_point, point_anchor
 from .text import UNKNOWN, binary_bytes, count, duration, known, number, percent
 
-_KNEE = (
-    f"The knee is the least value that reaches {percent(KNEE_SHARE)} of the best tokens/s of its line, among points "
-    "that fit into memory. It counts tokens with padding: without it, a batch's few dialogues would bend the curve."
-)
-_ENERGY = "Projected: the range between what the board is assumed to draw at rest and the budget of its power mode."
+#: Name of the table of points, for links to it.
+TABLE = "points"
 
 
-def sweep_document(result: Mapping[str, Any]) -> Document:
-    """The report of a result of :func:`edgeroof.sweep.run`."""
-    sections = [_curves(result)] if x_axis(result["axes"]) else []
+def sweep_document(result: Mapping[str, Any], folder: Path | None = None) -> Document:
+    """The report of a result of :func:`edgeroof.sweep.run`.
+
+    Args:
+        result: the result.
+        folder: of the sweep; points whose own report is there lead to it.
+    """
+    headlines = _headlines(result)
     return Document(
         name="sweep",
         title=_title(result),
         kind=result["numbers"],
-        headlines=tuple(_headlines(result)),
-        sections=(*sections, _points(result)),
+        headlines=tuple(line for line, _ in headlines),
+        sections=(*figure_section(result), _points(result, folder)),
         setting=_setting(result),
         warnings=tuple(_warnings(result)),
         command=result["command"],
@@ -37,18 +40,19 @@ def sweep_document(result: Mapping[str, Any]) -> Document:
             ("sweep.json", "the numbers of every point"),
             ("points/", "the run of every point; the same command goes on from there"),
         ),
+        claims=tuple(claims for _, claims in headlines),
     )
 
 
 def _title(result: Mapping[str, Any]) -> str:
     device = next((point["device"] for point in result["points"] if "device" in point), result["device"])
-    over = [_called(name) for name in varied(result["axes"])]
-    models = ", ".join(Path(str(model)).stem for model in result["axes"].get("model", ["small"]))
+    over = [called(name) for name in varied(result["axes"])]
+    models = ", ".join(Path(str(model)).stem for model in _models(result))
     return f"{models}{' over ' + ', '.join(over) if over else ''} on {device}"
 
 
-def _called(axis: str) -> str:
-    return TITLES.get(axis, axis.replace("_", " "))
+def _models(result: Mapping[str, Any]) -> list[Any]:
+    return list(result["axes"].get("model") or [result["base"].get("model", "small")])
 
 
 def _setting(result: Mapping[str, Any]) -> str:
@@ -58,90 +62,35 @@ def _setting(result: Mapping[str, Any]) -> str:
     return " · ".join(f"{name.replace('_', ' ')} {value}" for name, value in common.items() if value is not None)
 
 
-def _headlines(result: Mapping[str, Any]) -> list[str]:
-    lines = [_knee_line(knee) for knee in result["knees"]]
+def _headlines(result: Mapping[str, Any]) -> list[tuple[str, tuple[Claim, ...]]]:
+    """Sentences, each with what it leads to."""
+    lines = [_knee_line(result, knee) for knee in result["knees"]]
     usable = [point for point in result["points"] if fits(point)]
     if usable:
         best = max(usable, key=lambda point: point["padded_tokens_per_s"])
         which = in_words(best["config"], result["axes"])
         rates = f"{number(best['padded_tokens_per_s'])} with padding, {number(best['tokens_per_s'])} without"
-        lines.append(f"The most tokens/s, {rates}, are those of {which}.")
+        claim = Claim(f"those of {which}", f"#{point_anchor(result, best)}")
+        lines.append((f"The most tokens/s, {rates}, are those of {which}.", (claim,)))
     states: dict[str, int] = {}
     for point in result["points"]:
         states[point["status"]] = states.get(point["status"], 0) + 1
-    lines.append(f"Of {len(result['points'])} points " + ", ".join(f"{n} {state}" for state, n in states.items()) + ".")
+    told = ", ".join(f"{n} {state}" for state, n in states.items())
+    every = f"{len(result['points'])} points"
+    lines.append((f"Of {every} {told}.", (Claim(every, f"#{TABLE}"),)))
     return lines
 
 
-def _knee_line(knee: Mapping[str, Any]) -> str:
-    axis = _called(knee["axis"])
+def _knee_line(result: Mapping[str, Any], knee: Mapping[str, Any]) -> tuple[str, tuple[Claim, ...]]:
+    axis, at = called(knee["axis"]), knee["at"]
     name = "" if knee["series"] == "all" else f"{knee['series']}: "
     reached = percent(knee["padded_tokens_per_s"] / knee["best_padded_tokens_per_s"])
+    claim = Claim(f"{axis} {at}", f"#{point_anchor(result, knee_point(result, knee))}")
     if knee["rising"]:
-        return f"{name}No knee: tokens/s still rise at {axis} {knee['at']}, the largest that has run and fits."
-    return f"{name}The knee is at {axis} {knee['at']}: {reached} of the best tokens/s, and more gains little."
-
-
-def _curves(result: Mapping[str, Any]) -> Section:
-    lines = series(result["axes"], result["points"])
-    figures: list[tuple[str, str, Callable[[Mapping[str, Any]], Point | None]]] = [
-        ("Step time", "ms", lambda point: _ranged(point["step_ms"])),
-        ("Model FLOP utilisation", "MFU, %", lambda point: _plain(point["mfu"], 100)),
-        ("Tokens with padding", "tokens/s", lambda point: _plain(point["padded_tokens_per_s"])),
-        ("Tokens that are no padding", "tokens/s", lambda point: _plain(point["tokens_per_s"])),
-        ("Energy efficiency", "tokens/s/W", lambda point: _ranged(point["tokens_per_s_per_w"])),
-        ("Peak memory", "GiB", lambda point: _plain(point["peak_memory_bytes"], 2.0**-30)),
-    ]
-    drawn = [_figure(result, lines, *figure) for figure in figures]
-    bounds = [_bound_figure(result, name, line) for name, line in lines.items()]
-    notes = [Paragraph(_KNEE, "quiet"), *([Paragraph(_ENERGY, "quiet")] if result["projected"] else [])]
-    return Section("Curves", (*filter(None, drawn), *bounds, *notes), lead="points that have run")
-
-
-def _ranged(value: Mapping[str, Any] | None) -> Point | None:
-    """A value with its range; without a value, the middle of the range on a logarithmic scale."""
-    if value is None:
-        return None
-    middle = value["value"] if known(value["value"]) else math.sqrt(value["low"] * value["high"])
-    return Point(0.0, middle, value["low"], value["high"])
-
-
-def _plain(value: float | None, factor: float = 1.0) -> Point | None:
-    return None if value is None else Point(0.0, value * factor)
-
-
-def _figure(
-    result: Mapping[str, Any],
-    lines: Mapping[str, Sequence[Mapping[str, Any]]],
-    caption: str,
-    unit: str,
-    value: Callable[[Mapping[str, Any]], Point | None],
-) -> Lines | None:
-    """One number of every point over the x axis; nothing where no point has it."""
-    axis = x_axis(result["axes"])
-    assert axis is not None
-    drawn = []
-    for name, line in lines.items():
-        found = [(point["config"][axis], value(point)) for point in line]
-        points = tuple(Point(float(x), y.y, y.low, y.high) for x, y in found if y is not None)
-        drawn += [Line(name, points, result["numbers"])] if points else []
-    return Lines(caption, _called(axis), unit, tuple(drawn)) if drawn else None
-
-
-def _bound_figure(result: Mapping[str, Any], name: str, line: Sequence[Mapping[str, Any]]) -> Lines:
-    axis = x_axis(result["axes"])
-    assert axis is not None
-    present = [bound for bound in BOUNDS if any(point["bounds"].get(bound) for point in line)]
-    lines = tuple(
-        Line(
-            bound,
-            tuple(Point(float(point["config"][axis]), 100 * point["bounds"].get(bound, 0.0)) for point in line),
-            result["numbers"],
-        )
-        for bound in present
-    )
-    of = "" if name == "all" else f" of {name}"
-    return Lines(f"Kernel time{of} by what holds it", _called(axis), "%", lines)
+        line = f"{name}No knee: tokens/s still rise at {axis} {at}, the largest that has run and fits."
+    else:
+        line = f"{name}The knee is at {axis} {at}: {reached} of the best tokens/s, and more gains little."
+    return line, (claim,)
 
 
 _NUMBERS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
@@ -154,7 +103,7 @@ _NUMBERS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
 )
 
 
-def _points(result: Mapping[str, Any]) -> Section:
+def _points(result: Mapping[str, Any], folder: Path | None) -> Section:
     """Every point, with the columns that tell one from another and those that any of them has a number for."""
     points, axes = result["points"], varied(result["axes"]) or list(result["axes"])
     cells = {head: [text(point) if "step_ms" in point else UNKNOWN for point in points] for head, text in _NUMBERS}
@@ -166,12 +115,22 @@ def _points(result: Mapping[str, Any]) -> Section:
         tuple(columns),
         tuple(zip(*columns.values())),
         spare=tuple(head for head in ("mostly", "#MFU", "#memory") if head in columns),
+        anchors=tuple(point_anchor(result, point) for point in points),
+        links=tuple(_report(folder, point) for point in points),
+        name=TABLE,
     )
     return Section("Points", (table,), lead="and what became of them")
 
 
+def _report(folder: Path | None, point: Mapping[str, Any]) -> str:
+    """The report of a point's run as seen from the sweep's; empty where there is none."""
+    if folder is None or not (folder / POINTS / point["name"] / REPORT_FILE).is_file():
+        return ""
+    return quote(f"{POINTS}/{point['name']}/{REPORT_FILE}")
+
+
 def _head(axis: str, values: Sequence[Any]) -> str:
-    return f"{'#' if all(isinstance(value, int) for value in values) else ''}{_called(axis)}"
+    return f"{'#' if all(isinstance(value, int) for value in values) else ''}{called(axis)}"
 
 
 def _state(point: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import copy
 import json
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import pandas as pd
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from edgeroof import cli, compare
 from edgeroof.cli_compare import repeat_options
 from edgeroof.errors import RunError, UsageError
+from edgeroof.profiler.comparison.breakdown import NO_KERNEL
+from edgeroof.profiler.comparison.differences import match
 from edgeroof.profiler.comparison.side import group_repeated
 from edgeroof.profiler.run import Run, save
 from edgeroof.profiler.schema import OP_COLUMNS
@@ -256,6 +259,65 @@ def test_the_report_holds_all_figures(slower: dict) -> None:
     for expected in ("Under the roof", "starts at", '"joined":true', "measured roof"):
         assert expected in page
     assert "waterfall" not in page
+
+
+@pytest.mark.parametrize("kind", ["measured", "mixed", "three"])
+def test_claims_lead_to_rows_that_are_there(slower: dict, kind: str) -> None:
+    if kind == "mixed":
+        slower = compare.compare([[measured()], [projected_run()]], mixed=True)
+    elif kind == "three":
+        slower = compare.compare(
+            [[measured()], [measured(optimizer=3.0, name="b")], [measured(optimizer=0.5, name="c")]]
+        )
+    document = compare_document(slower)
+    tables = [block for section in document.sections for block in section.blocks if isinstance(block, Table)]
+    anchors = {anchor for table in tables for anchor in table.anchors}
+    choices = {table.choice.name: table.choice for table in tables if table.choice}
+    sides = [difference["side"] for difference in slower["differences"]]
+    assert set(choices) == {f"{level}-{side}" for side in sides for level in ("ops", "kernels")}
+    assert len(document.claims) == len(document.headlines)
+    own = []
+    for line, (claim,) in zip(document.headlines, document.claims):
+        target, _, chosen = claim.href.removeprefix("#").partition("?")
+        assert claim.text in line
+        assert target in anchors | set(choices)
+        own += [target.split("-")[1]] if line.startswith("A step of ") else []
+        assert target.split("-")[1] == own[-1]  # what follows on the step of a side is about that side
+        assert not chosen or set(parse_qs(chosen)) <= set(choices[target].facets)
+    assert own == list(map(str, sides))
+    ops = choices["ops-1"]
+    assert len(ops.rows) == len(ops.values) == len(slower["differences"][0]["ops"])
+    assert ops.facets == ("phase", "bound", "op", "change")
+
+
+@pytest.mark.parametrize(("first", "other", "change"), [(5.7e-14, 2.8e-14, "same"), (1.0, 1.1, "slower")])
+def test_rounding_is_no_change(first: float, other: float, change: str) -> None:
+    sides = [pd.DataFrame({"op": ["mm"], "ms": [ms], "kernels": [1.0]}) for ms in (first, other)]
+    assert match(*sides, ["op"])["change"].tolist() == [change]
+
+
+def test_what_is_left_of_sums_is_not_shown(slower: dict) -> None:
+    noisy = copy.deepcopy(slower)
+    forward = phase(noisy, "forward")
+    forward |= {"delta_ms": 1.8e-15, "share": -1.8e-17, "change": 1e-16}
+    section = compare_document(noisy).sections[1]
+    bars, table = section.blocks[:2]
+    assert "forward" not in [bar.name for bar in bars.bars]
+    (row,) = (row for row in table.rows if row[0] == "forward")
+    assert row[1:4] == ("0 µs", "0.0 %", "0.0 %")
+
+
+def test_parts_say_what_holds_them(slower: dict) -> None:
+    kernels = measured().kernels.astype({"phase": str, "op": str, "bound": str})
+    held = kernels.groupby(["phase", "op", "bound"])["dur_us"].sum()
+    known = 0
+    for row in slower["differences"][0]["ops"]:
+        if (row["phase"], row["op"]) in held.index:
+            known += 1
+            assert row["a_bound"] == row["b_bound"] == held[row["phase"], row["op"]].idxmax()
+        elif row["op"] == NO_KERNEL:
+            assert row["a_bound"] is row["b_bound"] is None
+    assert known > 3
 
 
 def test_hostile_names_stay_text() -> None:

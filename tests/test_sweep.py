@@ -17,6 +17,7 @@ from edgeroof import cli, sweep, sweep_worker
 from edgeroof.errors import DeviceError, OutOfMemoryError, RunError, UsageError, WorkloadError
 from edgeroof.profiler import nvpmodel
 from edgeroof.reports import document_html
+from edgeroof.reports.document import Bars, Lines
 from edgeroof.reports.sweep import sweep_document
 from edgeroof.sweep_points import knees, remaining_seconds
 
@@ -62,6 +63,64 @@ def test_the_report_names_the_knee(projected: tuple) -> None:
     page = document_html.render(document)
     for caption in ("Step time", "Energy efficiency", "Peak memory", "by what holds it", "Model FLOP utilisation"):
         assert caption in page
+
+
+def test_points_lead_to_the_reports_that_are_there(projected: tuple, tmp_path: Path) -> None:
+    result, folder = projected
+    names = [point["name"] for point in result["points"]]
+
+    def links(place: Path | None) -> tuple:
+        return sweep_document(result, place).sections[-1].blocks[0].links
+
+    assert links(folder) == tuple(f"points/{name}/report.html" for name in names)
+    assert links(None) == links(tmp_path) == ("", "")
+    odd = {**result, "knees": [], "points": [{**point, "name": f"a b&<#{point['name']}"} for point in result["points"]]}
+    for point in odd["points"]:
+        (tmp_path / "points" / point["name"]).mkdir(parents=True)
+        (tmp_path / "points" / point["name"] / "report.html").touch()
+    (first, _) = sweep_document(odd, tmp_path).sections[-1].blocks[0].links
+    assert first == f"points/a%20b%26%3C%23{names[0]}/report.html"
+
+
+@pytest.mark.parametrize(
+    ("axis", "values"),
+    [
+        ("power_mode", ["15W", "MAXN"]),
+        ("precision", ["fp32", "bf16"]),
+        ("optimizer", ["adamw-foreach", "adamw-fused"]),
+        ("attention", ["sdpa", "eager"]),
+        ("model", ["tiny", "small"]),
+    ],
+)
+def test_an_axis_of_names_gets_bars(projected: tuple, axis: str, values: list[str]) -> None:
+    """Whatever is swept over: a bar for each point that ran, and one of what does not fit says so."""
+    points = [{**point, "name": value, "config": {axis: value}} for point, value in zip(projected[0]["points"], values)]
+    points[1]["fits"] = False
+    missing = {"name": "none", "config": {axis: "none"}, "status": "failed", "reason": "broken", "seconds": 1.0}
+    result = {**projected[0], "axes": {axis: [*values, "none"]}, "points": [*points, missing], "knees": []}
+    figures = [block for block in sweep_document(result).sections[0].blocks if isinstance(block, Bars)]
+    captions = [figure.caption for figure in figures]
+    assert {"Step time", "Tokens with padding", "Energy efficiency", "Peak memory"} < set(captions)
+    assert all(len(figure.bars) == 2 for figure in figures)
+    assert [bar.note for bar in figures[0].bars] == ["", "would not fit"]
+    energy = figures[captions.index("Energy efficiency")].bars[0]
+    assert [part.label for part in energy.parts] == ["at least", "at most"]
+    assert sum(part.value for part in energy.parts) == pytest.approx(points[0]["tokens_per_s_per_w"]["high"])
+    bounds = figures[captions.index("Kernel time by what holds it")]
+    assert sum(part.value for part in bounds.bars[0].parts) == pytest.approx(100)
+    assert {style for style, _ in bounds.legend} >= {part.style for part in bounds.bars[0].parts}
+
+
+def test_the_knee_is_drawn_where_it_is(projected: tuple) -> None:
+    result = {**projected[0], "axes": {"batch_size": [1, 4]}}
+    knee = {"series": "all", "axis": "batch_size", "at": 1, "padded_tokens_per_s": 95.0, "rising": False}
+    for rising, expected in ((False, [(1.0, "knee at 1")]), (True, [])):
+        found = [{**knee, "best_padded_tokens_per_s": 100.0, "rising": rising}]
+        blocks = sweep_document({**result, "knees": found}).sections[0].blocks
+        curves = [block for block in blocks if isinstance(block, Lines)]
+        flags = {curve.caption: [(flag.x, flag.text) for flag in curve.flags] for curve in curves}
+        assert flags.pop("Tokens with padding") == expected
+        assert not any(flags.values())
 
 
 @pytest.mark.slow

@@ -1,8 +1,8 @@
-"""Pictures of real reports for the README and the docs: a measured run of this machine and a projected one.
+"""Pictures of real reports for the README and the docs: a measured run, a projected one, a sweep and a comparison.
 
 Numbers in the pictures are those of the runs, and the pictures say whether they were measured or projected. Without
 run folders it makes both: FLAN-T5-small on the CPU (minutes; the machine should do nothing else), and FLAN-T5-base
-projected for a Jetson AGX Orin.
+projected for a Jetson AGX Orin. The sweep and the comparison are projected in any case.
 
     python tools/screenshots.py --out docs/images
     python tools/screenshots.py --measured runs/small --projected runs/orin
@@ -11,8 +11,6 @@ projected for a Jetson AGX Orin.
 from __future__ import annotations
 
 import argparse
-import io
-import re
 import subprocess
 import sys
 import tempfile
@@ -20,21 +18,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.text import Text
-
 import edgeroof
 from edgeroof.errors import EdgeroofError
 from edgeroof.profiler.run import Run
-from edgeroof.reports import html, terminal
+from edgeroof.reports import html
 from edgeroof.tools.chromium import browser, open_page, screenshot, settle, why_not
 
 #: A README is read over slow links too.
 LIMIT_BYTES = 300_000
 #: Device pixels of a CSS pixel, the sharpest first; the first that keeps a picture within the limit is taken.
 SCALES = (2.0, 1.5, 1.25, 1.0)
-#: Columns and lines of the terminal's picture.
-TERMINAL_WIDTH, TERMINAL_LINES = 100, 46
+#: The sweep whose pictures are taken, and the optimizers of which two points are compared.
+COMPARED = ("adamw-foreach", "adamw-fused")
+STUDY = ("--device", "orin", "--model", "base", "--batch-size", "8", "--precision", "bf16",
+         "--optimizer", ",".join(COMPARED), "--power-mode", "15W,30W,MAXN")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,6 +52,8 @@ SHOTS = (
     Shot("roofline-measured", "measured", "#kernels?phase=backward"),
     Shot("roofline-dark", "projected", "#kernels?q=", scheme="dark"),
     Shot("report-phone", "measured", width=390, height=844),
+    Shot("sweep-projected", "sweep", "#section-0"),
+    Shot("compare-projected", "compare", "#kernels-1?phase=optimizer"),
 )
 
 
@@ -98,16 +97,15 @@ def take(driver: Any, shot: Shot, page: Path, target: Path) -> None:
     raise EdgeroofError(f"{target.name} takes {target.stat().st_size:,} bytes, more than {LIMIT_BYTES:,}")
 
 
-def terminal_picture(run: Run, target: Path) -> None:
-    """The beginning of the terminal report as SVG, without the web fonts that the exporter would load."""
-    printed = io.StringIO()
-    options: dict[str, Any] = {"width": TERMINAL_WIDTH, "force_terminal": True, "color_system": "truecolor"}
-    terminal.render(run, Console(file=printed, **options))
-    lines = printed.getvalue().splitlines()[:TERMINAL_LINES]
-    console = Console(file=io.StringIO(), record=True, **options)
-    console.print(Text.from_ansi("\n".join(lines)))
-    picture = console.export_svg(title="edgeroof profile")
-    target.write_text(re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL), encoding="utf-8")
+def make_studies(folder: Path) -> dict[str, Path]:
+    """A projected sweep over optimizers and power modes, and two of its points compared; their pages."""
+    sweep = [sys.executable, "-m", "edgeroof", "sweep", *STUDY, "--out", str(folder / "sweep")]
+    subprocess.run(sweep, check=True, stdout=subprocess.DEVNULL)
+    points = folder / "sweep" / "points"
+    runs = [str(next(points.glob(f"*optimizer-{name}_power_mode-MAXN"))) for name in COMPARED]
+    compare = [sys.executable, "-m", "edgeroof", "compare", *runs, "--out", str(folder / "compare")]
+    subprocess.run(compare, check=True, stdout=subprocess.DEVNULL)
+    return {name: folder / name / "report.html" for name in ("sweep", "compare")}
 
 
 def main() -> int:
@@ -127,14 +125,13 @@ def main() -> int:
             "measured": run_of("measured", options.measured, folder),
             "projected": run_of("projected", options.projected, folder),
         }
+        pages = {kind: folder / f"{kind}.html" for kind in shown} | make_studies(folder)
         for kind, run in shown.items():
-            html.write(run, folder / f"{kind}.html")
+            html.write(run, pages[kind])
         for shot in SHOTS:
             target = options.out / f"{shot.name}.png"
-            take(driver, shot, folder / f"{shot.kind}.html", target)
+            take(driver, shot, pages[shot.kind], target)
             print(f"{target}  {target.stat().st_size / 1e3:.0f} kB")
-    terminal_picture(shown["measured"], options.out / "terminal.svg")
-    print(options.out / "terminal.svg")
     return 0
 
 

@@ -74,6 +74,12 @@ def breakdown(runs: Sequence[Run], *, bare: bool) -> pd.DataFrame:
     return (summed / len(runs)).reset_index()
 
 
+def held_parts(runs: Sequence[Run]) -> pd.DataFrame:
+    """Kernels of each part by what holds them, summed over the runs: :data:`KEYS`, ``bound`` and ``ms``."""
+    parts = pd.concat([_one_run(run, bare=False) for run in runs], ignore_index=True)
+    return parts.groupby([*KEYS, "bound"], sort=False)["ms"].sum().reset_index()
+
+
 def bound_times(runs: Sequence[Run]) -> dict[str, float]:
     """Milliseconds of kernels a step by what holds them, as the mean of the runs."""
     found: dict[str, float] = {}
@@ -92,6 +98,7 @@ def _one_run(run: Run, bare: bool) -> pd.DataFrame:
             "op": kernels["op"].astype(str).where(kernels["op"].astype(str) != "", kernels["name"].astype(str)),
             "module": _folded(kernels["module"]),
             "shapes": kernels["shapes"].astype(str),
+            "bound": kernels["bound"].astype(str),
             "ms": kernels["dur_us"] / 1e3,
             "kernels": 1.0,
             "flops": kernels["flops"],

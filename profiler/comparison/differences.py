@@ -10,6 +10,8 @@ from .breakdown import NO_KERNEL, ROUNDING
 
 #: A part whose time changes by less than this is called the same; the word describes, it is no verdict.
 SAME_WITHIN = 0.02
+#: Differences in ms that are the rounding of sums, where what is left of a phase beside its kernels is nothing.
+ROUNDING_MS = 1e-9
 #: A difference below this share of the step explains nothing: its shares would be noise over noise.
 NOTHING = 1e-6
 
@@ -44,6 +46,24 @@ def match(first: pd.DataFrame, other: pd.DataFrame, keys: Sequence[str]) -> pd.D
     return joined.loc[order].reset_index()
 
 
+def with_bounds(matched: pd.DataFrame, held: Sequence[pd.DataFrame], keys: Sequence[str]) -> pd.DataFrame:
+    """Add ``a_bound`` and ``b_bound``: what holds most of a part's time on each side, ``None`` without kernels.
+
+    Args:
+        matched: from :func:`match`, with the same keys.
+        held: of the first side and of the other, from :func:`~.breakdown.held_parts`.
+        keys: columns that a part is known by.
+    """
+    found = matched.copy()
+    parts = [tuple(row) for row in matched[list(keys)].itertuples(index=False)]
+    for name, own in zip(("a_bound", "b_bound"), held):
+        times = own.groupby([*keys, "bound"], sort=False)["ms"].sum().reset_index()
+        most = times.loc[times.groupby(list(keys), sort=False)["ms"].idxmax()]
+        bounds = {tuple(row[:-1]): row[-1] for row in most[[*keys, "bound"]].itertuples(index=False)}
+        found[name] = pd.Series([bounds.get(part) for part in parts], index=found.index, dtype=object)
+    return found
+
+
 def matched_share(matched: pd.DataFrame) -> float:
     """Share of both steps' kernel time in kernels that both have; time without a kernel is no match."""
     kernels = matched[matched["op"] != NO_KERNEL]
@@ -57,6 +77,6 @@ def _change(first: float, other: float) -> str:
         return "new"
     if pd.isna(other):
         return "gone"
-    if abs(other - first) <= SAME_WITHIN * max(abs(first), abs(other)):
+    if abs(other - first) <= max(SAME_WITHIN * max(abs(first), abs(other)), ROUNDING_MS):
         return "same"
     return "faster" if other < first else "slower"

@@ -15,7 +15,8 @@ function barsFigure(block) {
       scale,
       describe,
     ),
-    value: bar.text,
+    value: unbroken(bar.text),
+    href: bar.href,
   }));
   const legend = block.legend.length
     ? el(
@@ -24,7 +25,12 @@ function barsFigure(block) {
         block.legend.map(([style, name]) => el("li", {}, el("span", { class: `swatch ${partClass(style)}` }), name)),
       )
     : null;
-  return el("div", { class: "captioned" }, el("p", { class: "caption", text: block.caption }), barRows(rows), legend);
+  return el("div", { class: "captioned" }, el("p", { class: "caption", text: block.caption }), barRows(rows), legend, boardNote(block));
+}
+
+/** What only the device itself can tell about a figure. */
+function boardNote(block) {
+  return block.board ? el("p", { class: "note", text: `Only a board can tell: ${block.board}.` }) : null;
 }
 
 function partClass(style) {
@@ -42,7 +48,7 @@ function heatmapTable(block) {
     }),
   ]);
   const table = simpleTable(block.caption, ["", ...block.columns.map((name) => `#${name}`)], rows);
-  return el("div", { class: "captioned heatmap" }, el("p", { class: "caption", "aria-hidden": "true", text: block.caption }), table);
+  return el("div", { class: "captioned heatmap" }, el("p", { class: "caption", "aria-hidden": "true", text: block.caption }), table, boardNote(block));
 }
 
 /** Lines with their legend; drawn again whenever the figure changes width. The numbers follow as a table to unfold. */
@@ -60,6 +66,7 @@ function linesFigure(block) {
         el("li", {}, el("span", { class: `swatch s-${index % SERIES}` }), line.kind === "measured" ? line.name : `${line.name} (${line.kind})`),
       ),
     ),
+    boardNote(block),
     el("details", {}, el("summary", { text: "Numbers" }), pointsTable(block)),
   );
   let width = 0;
@@ -92,14 +99,27 @@ function linePlot(block, width) {
   const x = (block.x_log ? logAxis : linearAxis)(points.map((point) => point.x), box.x0, box.x1);
   const y = (block.y_log ? logAxis : linearAxis)(ys, box.y0, box.y1);
   const root = svg("svg", { class: "plot", viewBox: `0 0 ${width} ${height}`, width: "100%", role: "img" });
-  root.setAttribute("aria-label", `${block.caption}: ${block.y_title} over ${block.x_title}; the numbers follow as a table`);
+  root.setAttribute("aria-label", `${block.caption}: ${block.y_title} over ${block.x_title}; the numbers follow as a table${block.flags.map((flag) => `; ${flag.text}`).join("")}`);
   drawAxes(root, x, y, box, block, height);
+  root.append(...block.flags.map((flag, place) => drawFlag(flag, place, x, box)));
   [...block.lines].reverse().forEach((line, index) => {
     const shown = line.points.filter((point) => known(point.x) && known(point.y));
     const series = `s-${(block.lines.length - 1 - index) % SERIES}`;
     root.append(drawLine(line, shown, x, y, series, line.joined ?? block.joined));
   });
   return root;
+}
+
+/** A named place on the x axis; names stand above each other at the axis, to the left where there is no room. */
+function drawFlag({ x: value, text, line }, place, x, box) {
+  const at = x(value);
+  const left = at + 8 + text.length * 7 > box.x1;
+  return svg(
+    "g",
+    { class: `flag s-${line % SERIES}` },
+    svg("line", { x1: at, x2: at, y1: box.y1, y2: box.y0 }),
+    svg("text", { class: "label", x: at + (left ? -6 : 6), y: box.y0 - 8 - 15 * place, "text-anchor": left ? "end" : "start", text }),
+  );
 }
 
 function drawLine(line, points, x, y, series, joined) {

@@ -34,19 +34,22 @@ function fill(node, options, children) {
   return node;
 }
 
-/** A table of plain cells; cells may be text, nodes, or {text, class}. The first cell of a row is its header. */
-function simpleTable(caption, heads, rows) {
+/**
+ * A table of plain cells; cells may be text, nodes, or {text, class}. The first cell of a row is its header. Rows may have
+ * names for links to them.
+ */
+function simpleTable(caption, heads, rows, names = []) {
   const cell = (tag, content, index) => {
     const numeric = index > 0 && heads[index] && heads[index].startsWith("#");
     return el(tag, { class: numeric ? "number" : null, scope: tag === "th" ? "row" : null }, content);
   };
-  const headCells = heads.map((head) =>
-    el(head ? "th" : "td", { scope: head ? "col" : null, class: head.startsWith("#") ? "number" : null, text: head.replace("#", "") }),
+  const headCells = heads.map((head, index) =>
+    el(head ? "th" : "td", { scope: head ? "col" : null, class: index > 0 && head.startsWith("#") ? "number" : null, text: head.replace("#", "") }),
   );
-  const bodyRows = rows.map((row) =>
+  const bodyRows = rows.map((row, index) =>
     el(
       "tr",
-      {},
+      { id: names[index] || null },
       row.map((content, index) => cell(index ? "td" : "th", content, index)),
     ),
   );

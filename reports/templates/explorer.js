@@ -10,7 +10,7 @@ const LISTED_GROUPS = 100;
 function explorer({ summary, roofline: figure, table: columns, bounds }) {
   const rows = kernelRows(columns);
   const groups = [...figure.points, ...figure.movement];
-  const filter = kernelFilter(comeHere);
+  const filter = rowFilter(comeHere);
   const plot = roofline(byId("roofline-figure"), figure, {
     onSelect: (group) => filter.change(groupFacets(group), ""),
     describe: tooltip,

@@ -1,36 +1,38 @@
-// Which kernels are shown. The address of the page says it, so that a claim is a link, Back works and a view can be sent.
+// Which rows of a table are shown. The address of the page says it: a claim is a link, Back works, a view can be sent.
 
-/** Keys by which kernels can be chosen, with their names in the address and on chips. */
-const FACETS = {
-  phase: "phase",
-  bound: "bound",
-  module_group: "module",
-  op: "op",
-  name: "kernel",
-  shapes: "shapes",
-  dtype: "precision",
-  unit: "unit",
-  roof: "roof",
+/** Kernels of a run: their place in addresses, and the keys by which they can be chosen with their names there. */
+const KERNELS = {
+  place: "kernels",
+  facets: {
+    phase: "phase",
+    bound: "bound",
+    module_group: "module",
+    op: "op",
+    name: "kernel",
+    shapes: "shapes",
+    dtype: "precision",
+    unit: "unit",
+    roof: "roof",
+  },
 };
 const QUERY = "q";
-const PLACE = "kernels";
 
-/** The address of the kernels with the given facets, such as {op: "aten::mm", phase: "backward"}, and search text. */
-function addressOf(facets, query = "") {
+/** The address of the rows with the given facets, such as {op: "aten::mm", phase: "backward"}, and search text. */
+function addressOf(facets, query = "", of = KERNELS) {
   const parameters = new URLSearchParams();
-  for (const [key, name] of Object.entries(FACETS)) if (facets[key] !== undefined) parameters.set(name, facets[key]);
+  for (const [key, name] of Object.entries(of.facets)) if (facets[key] !== undefined) parameters.set(name, facets[key]);
   if (query) parameters.set(QUERY, query);
   const text = parameters.toString();
-  return `#${PLACE}${text ? `?${text}` : ""}`;
+  return `#${of.place}${text ? `?${text}` : ""}`;
 }
 
 /** Facets and search text of an address; null when it is the address of something else. */
-function readAddress(hash) {
+function readAddress(hash, of = KERNELS) {
   const [place, text] = hash.replace(/^#/, "").split(/\?(.*)/s);
-  if (place !== PLACE || text === undefined) return null;
+  if (place !== of.place || text === undefined) return null;
   const parameters = new URLSearchParams(text);
   const facets = {};
-  for (const [key, name] of Object.entries(FACETS)) if (parameters.has(name)) facets[key] = parameters.get(name);
+  for (const [key, name] of Object.entries(of.facets)) if (parameters.has(name)) facets[key] = parameters.get(name);
   return { facets, query: parameters.get(QUERY) || "" };
 }
 
@@ -40,10 +42,10 @@ function kernelLink(facets, options = {}, ...children) {
 }
 
 /**
- * The choice of kernels: {facets, query, change(facets, query), onChange(listener), start()}. It follows the address of
- * the page, and writes changes back to it without a new entry in the history. `arrived` is called when a link was followed.
+ * The choice of rows: {facets, query, change(facets, query), onChange(listener), start()}. It follows the address of the
+ * page, and writes changes back to it without a new entry in the history. `arrived` is called when a link was followed.
  */
-function kernelFilter(arrived) {
+function rowFilter(arrived, of = KERNELS) {
   const listeners = [];
   const state = { facets: {}, query: "", change, onChange: (listener) => listeners.push(listener) };
 
@@ -55,7 +57,7 @@ function kernelFilter(arrived) {
 
   function change(facets, query = state.query) {
     try {
-      history.replaceState(null, "", addressOf(facets, query));
+      history.replaceState(null, "", addressOf(facets, query, of));
     } catch {
       // A page without an address of its own filters all the same.
     }
@@ -63,7 +65,7 @@ function kernelFilter(arrived) {
   }
 
   function follow() {
-    const read = readAddress(location.hash);
+    const read = readAddress(location.hash, of);
     if (!read) return false;
     set(read.facets, read.query);
     arrived();
@@ -79,20 +81,29 @@ function kernelFilter(arrived) {
   return Object.assign(state, { start: () => follow() || set({}, "") });
 }
 
+/** What the kernel table is called, searched and chosen by. */
+const KERNEL_CONTROLS = {
+  what: "kernels",
+  searched: "op, kernel, module, shapes",
+  selects: {
+    phase: ["All phases", phaseName],
+    bound: ["All bounds", String],
+    module_group: ["All modules", (name) => shorten(name, 44) || NO_MODULE],
+  },
+};
+
 /** Search box, select boxes, chips for all other facets, and a button that clears them. */
-function filterBar(host, data, filter) {
+function filterBar(host, data, filter, of = KERNELS, controls = KERNEL_CONTROLS) {
   const search = el("input", {
     type: "search",
-    id: "kernels-search",
-    placeholder: "Search op, kernel, module, shapes",
-    "aria-label": "Search kernels",
+    id: `${of.place}-search`,
+    placeholder: `Search ${controls.searched}`,
+    "aria-label": `Search ${controls.what}`,
     on: { input: () => filter.change(filter.facets, search.value) },
   });
-  const selects = {
-    phase: facetSelect("phase", "All phases", data, filter, phaseName),
-    bound: facetSelect("bound", "All bounds", data, filter, String),
-    module_group: facetSelect("module_group", "All modules", data, filter, (name) => shorten(name, 44) || NO_MODULE),
-  };
+  const selects = Object.fromEntries(
+    Object.entries(controls.selects).map(([key, [title, nameOf]]) => [key, facetSelect(key, title, data, filter, nameOf, of)]),
+  );
   const chips = el("span", { class: "chips" });
   const clear = el("button", {
     type: "button",
@@ -113,23 +124,24 @@ function filterBar(host, data, filter) {
       select.classList.toggle("active", facets[key] !== undefined);
     }
     const others = Object.entries(facets).filter(([key]) => !(key in selects));
-    chips.replaceChildren(...others.map(([key, value]) => facetChip(key, value, filter, search)));
+    chips.replaceChildren(...others.map(([key, value]) => facetChip(of.facets[key], key, value, filter, search)));
     clear.hidden = !query && !Object.keys(facets).length;
   });
 }
 
-/** A select box of a facet's values, those with the most time first. */
-function facetSelect(key, title, data, filter, nameOf) {
+/** A select box of a facet's values, those with the most time (where it is known, else with the most rows) first. */
+function facetSelect(key, title, data, filter, nameOf, of) {
   const { labels, codes } = data.texts[key];
+  const timed = Boolean(data.numbers.share);
   const shares = labels.map(() => 0);
-  codes.forEach((code, row) => (shares[code] += data.numbers.share[row] || 0));
+  codes.forEach((code, row) => (shares[code] += timed ? data.numbers.share[row] || 0 : 1));
   const order = labels.map((_, index) => index).sort((a, b) => shares[b] - shares[a]);
   const select = el(
     "select",
-    { id: `kernels-${key}`, "aria-label": title.replace("All", "Filter by").replace(/s$/, "") },
+    { id: `${of.place}-${key.replace(/\W+/g, "-")}`, "aria-label": title.replace("All", "Filter by").replace(/s$/, "") },
     el("option", { value: "*", text: title }),
     order.map((index) =>
-      el("option", { value: `=${labels[index]}`, text: `${nameOf(labels[index])} · ${percent(shares[index])}` }),
+      el("option", { value: `=${labels[index]}`, text: `${nameOf(labels[index])} · ${timed ? percent(shares[index]) : count(shares[index])}` }),
     ),
   );
   select.addEventListener("change", () => {
@@ -141,8 +153,8 @@ function facetSelect(key, title, data, filter, nameOf) {
   return select;
 }
 
-function facetChip(key, value, filter, search) {
-  const text = `${FACETS[key]}: ${key === "op" ? opName(value) : shorten(value || UNKNOWN, 40)}`;
+function facetChip(name, key, value, filter, search) {
+  const text = `${name}: ${key === "op" ? opName(value) : shorten(value || UNKNOWN, 40)}`;
   return el("button", {
     type: "button",
     class: "chip",

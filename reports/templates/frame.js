@@ -14,6 +14,19 @@ function masthead({ kind, title, setting, note }) {
   byId("banner").hidden = !note;
 }
 
+/** A sentence in which words that claim something lead to what they speak of: `claims` are {text, href}. */
+function withClaims(sentence, claims) {
+  const nodes = [sentence];
+  for (const { text, href } of claims) {
+    const at = nodes.findIndex((node) => typeof node === "string" && node.includes(text));
+    if (!text || at < 0) continue;
+    const before = nodes[at].slice(0, nodes[at].indexOf(text));
+    const after = nodes[at].slice(before.length + text.length);
+    nodes.splice(at, 1, before, el("a", { class: "claim", href, text: unbroken(text) }), after);
+  }
+  return nodes.filter((node) => node !== "").map((node) => (typeof node === "string" ? unbroken(node) : node));
+}
+
 /** A tag at every heading, for reports of which nothing was measured. */
 function tagHeadings(text) {
   for (const heading of document.querySelectorAll("main h2")) heading.append(el("span", { class: "tag", text }));

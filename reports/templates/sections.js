@@ -40,23 +40,10 @@ function setting(work) {
     .join(" · ");
 }
 
-/** A sentence in which everything that is claimed of kernels leads to them. */
-function withClaims(sentence, claims) {
-  const nodes = [sentence];
-  for (const { text, kernels } of claims) {
-    const at = nodes.findIndex((node) => typeof node === "string" && node.includes(text));
-    if (!text || at < 0) continue;
-    const before = nodes[at].slice(0, nodes[at].indexOf(text));
-    const after = nodes[at].slice(before.length + text.length);
-    nodes.splice(at, 1, before, kernelLink(kernels, { class: "claim", text: unbroken(text) }), after);
-  }
-  return nodes.filter((node) => node !== "").map((node) => (typeof node === "string" ? unbroken(node) : node));
-}
-
 /** Headline, details, the key figures, time by bound, warnings. */
 function answer({ summary, bounds, totals, table }) {
   const said = summary.answer || {};
-  const claims = said.claims || [];
+  const claims = (said.claims || []).map(({ text, kernels }) => ({ text, href: addressOf(kernels) }));
   byId("headline").prepend(...withClaims(said.headline || "This run has no summary.", claims));
   byId("details").append(...(said.details || []).map((detail) => el("li", {}, withClaims(detail, claims))));
   byId("tiles").append(

@@ -1,7 +1,4 @@
-// The kernel table: sorted and filtered over columns, drawn a few rows at a time.
-
-const PAGE_ROWS = 30;
-const MORE_ROWS = 200;
+// The kernel table of a run: its columns, its lines, and what is known of each.
 
 /** Columns: key, title, kind, and from which page width on they are shown (p1 always, p3 only on wide pages). */
 const COLUMNS = [
@@ -20,110 +17,26 @@ const COLUMNS = [
 
 const SEARCHED = ["op", "name", "shapes", "module_group", "phase", "bound", "dtype"];
 
-/** Rows of the table: {size, get(key, row), matching(filter)}. */
+/** Rows of the kernel table, which can also be chosen by the side of their roof that they lie on. */
 function kernelRows(data) {
-  const get = (key, row) => {
-    if (key === "roof") return data.numbers.roof_fraction[row] > 1 ? "above" : "below";
-    const text = data.texts[key];
-    return text ? text.labels[text.codes[row]] : data.numbers[key][row];
-  };
-  let haystacks = null; // made for the first search
-  const haystack = (row) => {
-    haystacks ||= Array.from({ length: data.rows }, (_, index) =>
-      SEARCHED.map((key) => get(key, index))
-        .join("\n")
-        .toLowerCase(),
-    );
-    return haystacks[row];
-  };
-  const matching = ({ facets, query }) => {
-    const words = query.toLowerCase().split(/\s+/).filter(Boolean);
-    const wanted = Object.entries(facets);
-    const rows = [];
-    for (let row = 0; row < data.rows; row += 1)
-      if (wanted.every(([key, value]) => get(key, row) === value) && words.every((word) => haystack(row).includes(word)))
-        rows.push(row);
-    return rows;
-  };
-  return { size: data.rows, get, matching };
+  const rows = columnRows(data, SEARCHED);
+  const facet = (key, row) =>
+    key === "roof" ? (data.numbers.roof_fraction[row] > 1 ? "above" : "below") : rows.get(key, row);
+  return { ...rows, matching: (chosen) => rows.matching(chosen, facet) };
 }
 
-/**
- * The kernel table. `nodes` has table, more and left; `onPoint(row)` is told the row pointed at, or null. Returns
- * {show(rows)}.
- */
+/** The kernel table; `onPoint(row)` is told the row pointed at, or null. */
 function kernelTable(rows, nodes, onPoint) {
-  const state = { rows: [], sort: "time_us", descending: true, limit: PAGE_ROWS };
   const largest = Array.from({ length: rows.size }, (_, row) => rows.get("share", row) || 0).reduce(
     (a, b) => Math.max(a, b),
     1e-9,
   );
-
-  function sorted() {
-    const { sort, descending } = state;
-    const sign = descending ? -1 : 1;
-    return [...state.rows].sort((a, b) => {
-      const [left, right] = [rows.get(sort, a), rows.get(sort, b)];
-      if (left === null || right === null) return (left === null) - (right === null);
-      if (left === right) return a - b;
-      return left < right ? -sign : sign;
-    });
-  }
-
-  function render() {
-    const shown = sorted().slice(0, state.limit);
-    const left = state.rows.length - shown.length;
-    nodes.table.tBodies[0].replaceChildren(...shown.map((row) => tableRow(row, rows.get, largest, onPoint)));
-    nodes.more.hidden = !left;
-    nodes.more.textContent = `Show ${count(Math.min(MORE_ROWS, left))} more of ${count(left)}`;
-    nodes.left.textContent = left ? `${count(left)} more rows are in the file.` : "";
-    for (const head of nodes.table.tHead.rows[0].cells) {
-      const active = head.dataset.key === state.sort;
-      if (active) head.setAttribute("aria-sort", state.descending ? "descending" : "ascending");
-      else head.removeAttribute("aria-sort");
-    }
-  }
-
-  function sortBy(column) {
-    const same = state.sort === column.key;
-    Object.assign(state, { sort: column.key, descending: same ? !state.descending : !column.text });
-    render();
-  }
-
-  nodes.table.replaceChildren(
-    el("caption", { class: "hidden", text: "Kernels grouped by op, kernel, shapes and module" }),
-    el(
-      "thead",
-      {},
-      el(
-        "tr",
-        {},
-        COLUMNS.map((column) => headCell(column, sortBy)),
-      ),
-    ),
-    el("tbody"),
-  );
-  nodes.more.addEventListener("click", () => {
-    const next = state.limit;
-    state.limit += MORE_ROWS;
-    render();
-    nodes.table.tBodies[0].rows[next]?.querySelector("button").focus(); // go on reading where the table ended
+  return sortedTable(rows, nodes, {
+    caption: "Kernels grouped by op, kernel, shapes and module",
+    columns: COLUMNS,
+    sort: "time_us",
+    drawRow: (row) => tableRow(row, rows.get, largest, onPoint),
   });
-  return {
-    show(matching) {
-      Object.assign(state, { rows: matching, limit: PAGE_ROWS });
-      render();
-    },
-  };
-}
-
-function headCell(column, sortBy) {
-  const classes = [column.text ? null : "number", column.priority].filter(Boolean).join(" ");
-  return el(
-    "th",
-    { scope: "col", class: classes || null, "data-key": column.key },
-    el("button", { type: "button", text: column.title, title: column.help, on: { click: () => sortBy(column) } }),
-  );
 }
 
 function tableRow(row, get, largest, onPoint) {

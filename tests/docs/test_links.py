@@ -10,6 +10,7 @@ import pytest
 from .markdown import PAGES, ROOT, page_id, prose
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_IMAGE = re.compile(r'<img src="([^"]+)"')
 _HEADING = re.compile(r"^#+ +(.*)$", re.MULTILINE)
 
 
@@ -30,6 +31,19 @@ def test_links_lead_somewhere(page: Path) -> None:
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), f"{link} of {page_id(page)} leads nowhere"
         assert not anchor or anchor in anchors(target), f"{link} of {page_id(page)} names no heading"
+
+
+def test_every_picture_is_shown_somewhere() -> None:
+    shown = {(page.parent / link).resolve() for page in PAGES for link in [*links(page), *_IMAGE.findall(prose(page))]}
+    assert set((ROOT / "docs" / "images").iterdir()) <= shown
+
+
+def test_pictures_in_markup_exist_and_are_described() -> None:
+    for page in PAGES:
+        for tag in re.findall(r"<img [^>]*>", prose(page)):
+            (source,) = _IMAGE.findall(tag)
+            assert (page.parent / source).is_file(), f"{source} of {page_id(page)} is not there"
+            assert re.search(r'alt="[^"]+"', tag), f"{source} of {page_id(page)} has no words"
 
 
 def test_the_index_lists_every_page_once() -> None:

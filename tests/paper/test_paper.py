@@ -14,7 +14,10 @@ import edgeroof.cli
 from edgeroof.errors import RunError, UsageError
 from edgeroof.paper.plan import PLANS, QUICK, TOPICS, keep_plan
 from edgeroof.paper.run import run
+from edgeroof.paper.scaling_section import both_devices
+from edgeroof.paper.study_pages import with_board
 from edgeroof.paper.write import write_documents
+from edgeroof.reports.document import Bars, Heatmap, Lines, Paragraph, Section
 
 from .sample_data import data, links, point
 
@@ -56,6 +59,9 @@ def check_documents(folder: Path) -> None:
         root = ET.parse(path).getroot()
         assert root[0].text
         assert root[1].text.startswith(ORIGINS)
+        assert " Only a board can tell: " in root[1].text, path.name
+        drawn = " ".join(element.text for element in root.iter("{http://www.w3.org/2000/svg}text"))
+        assert " Only a board can tell: " in drawn, path.name
 
 
 def test_scaling_in_small(tmp_path: Path) -> None:
@@ -97,6 +103,26 @@ def test_documents_follow_the_data(tmp_path: Path) -> None:
     assert document.headlines[0].startswith("Of 5 claims of the paper: ")
     figure = (tmp_path / "paper" / "paper-mfu-over-batch-sizes-orin-fp32.svg").read_text()
     assert "FLAN-T5 base: 30.0 (24.0 to 37.5) at 8" in figure
+
+
+def test_both_devices_share_their_axes() -> None:
+    bound = {"low": 30.0, "high": None}
+    rows = [point("orin", "base", batch=batch) for batch in (1, 8)]
+    rows += [point("a100", "base", batch=batch, tokens_per_s_per_w=bound) for batch in (1, 8)]
+    plan = data()["plan"]
+    mfu, energy = both_devices(rows, plan)
+    assert [line.name for line in mfu.lines] == ["orin, fp32", "a100, fp32"]
+    assert [line.name for line in energy.lines] == ["orin, fp32", "a100, fp32, at least"]
+    assert energy.mark == "projected; a100 as a lower bound, assumed to draw its power limit"
+    assert [(p.y, p.low) for p in energy.lines[1].points] == [(30.0, None)] * 2
+    assert (energy.lines[0].points[0].low, energy.lines[0].points[0].high) == (20.0, 100.0)
+    assert both_devices(rows[:2], plan) == []
+
+
+def test_figures_of_studies_say_what_only_a_board_can_tell() -> None:
+    figures = (Bars("a", ()), Heatmap("b", (), (), (), ()), Lines("c", "x", "y", ()), Bars("d", (), board="its own"))
+    (section,) = with_board((Section("s", (*figures, Paragraph("text"))),), "what it draws")
+    assert [block.board for block in section.blocks[:4]] == ["what it draws"] * 3 + ["its own"]
 
 
 def test_only_figures_of_earlier_calls_are_removed(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from edgeroof.reports import ab_html, document_html, html
 from edgeroof.tools.chromium import browser, why_not
 
+from .real_results import make_results
 from .sample_ab import sample_ab, with_energy
 from .sample_document import sample_document
 from .sample_run import imported_run, projected_run, sample_run
@@ -34,6 +35,14 @@ def pages(runs, tmp_path_factory):
     ab_html.write(with_energy(sample_ab()), folder / "ab.html")
     document_html.write(sample_document(), folder / "document.html")
     document_html.write(sample_document("simulated"), folder / "simulated.html")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory):
+    """Folders of a real comparison and of two real sweeps, all projected."""
+    folder = tmp_path_factory.mktemp("results")
+    make_results(folder)
     return folder
 
 

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from edgeroof.errors import RunError
-from edgeroof.reports import document_html, document_terminal
-from edgeroof.reports.document import Document, Line, Lines, Point, Section
+from edgeroof.reports import document_html, document_plain, document_terminal
+from edgeroof.reports.document import Claim, Document, Line, Lines, Point, Section, Table
 
 from .sample_document import HOSTILE, sample_document
 
@@ -50,6 +50,29 @@ def test_plain_terminals_get_plain_characters() -> None:
 def test_the_kind_stands_in_both(kind: str) -> None:
     assert kind.upper() in printed(sample_document(kind))
     assert f'"kind":"{kind}"' in document_html.render(sample_document(kind))
+
+
+def test_html_says_everything_without_scripts() -> None:
+    page = document_html.render(sample_document())
+    plain = re.search(r"<noscript>(.*?)</noscript>", page, re.S)[1]  # type: ignore[index]
+    for expected in ("Memory holds 71 %", "the clocks", "eval loss", "1,200", "payload", "&lt;img src=x", "Beware."):
+        assert expected in plain, expected
+    assert "<img" not in plain
+    assert "style=" not in plain
+    assert "\x1b" not in page
+
+
+def test_claims_are_links_of_their_own_headline() -> None:
+    table = Table("Rows", ("row", "#n"), (("one", "1"), ("two", "2")), anchors=("r-0", "r-1"), links=("", "a b/c.html"))
+    claims = ((Claim("it", "#r-0"),), (Claim("it", "#r-1?x=<y>"), Claim("not there", "#r-0")))
+    document = Document(
+        "s", "t", "measured", ("this is it", "and it <b> too"), (Section("S", (table,)),), claims=claims
+    )
+    plain = document_plain.render(document)
+    assert '<p>this is <a href="#r-0">it</a></p>' in plain
+    assert '<p>and <a href="#r-1">it</a> &lt;b&gt; too</p>' in plain
+    assert '<tr id="r-1"><td><a href="a b/c.html">two</a></td>' in plain
+    assert printed(document)
 
 
 def test_html_carries_everything_as_data() -> None:

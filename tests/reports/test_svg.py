@@ -3,12 +3,13 @@
 import math
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeroof.reports.document import Bar, Bars, Figure, Heatmap, Line, Lines, Part, Point
+from edgeroof.reports.document import Bar, Bars, Figure, Flag, Heatmap, Line, Lines, Part, Point
 from edgeroof.reports.svg import figure_svg
 from edgeroof.reports.svg_axes import linear_axis, log_axis, tick_text
 
@@ -52,6 +53,28 @@ def test_it_says_where_its_numbers_come_from() -> None:
     assert "PROJECTED" in texts(read(LINES))  # its own mark
     assert "SIMULATED" in texts(read(BARS))  # that of its document
     assert read(LINES)[1].text.startswith("projected.")
+
+
+@pytest.mark.parametrize("figure", [LINES, BARS, GRID], ids=["lines", "bars", "heatmap"])
+def test_it_says_what_only_a_board_can_tell(figure: Figure) -> None:
+    root, plain = read(replace(figure, board=f"the power it draws {HOSTILE}, " + "and more " * 20)), read(figure)
+    assert "Only a board can tell: the power it draws" in root[1].text
+    feet = [e for e in root.iter("{http://www.w3.org/2000/svg}text") if e.get("class") == "mark"]
+    assert feet[0].text.startswith("Only a board can tell: the power it draws")
+    assert len(feet) > 1
+    assert all(float(foot.get("y")) < float(root.get("height")) for foot in feet)
+    assert float(feet[0].get("y")) > float(plain.get("height")) - 16
+    assert "board" not in plain[1].text
+
+
+def test_a_named_place_on_the_axis_is_a_line() -> None:
+    figure = replace(LINES, flags=(Flag(8, "knee at 8"), Flag(1, "knee of base at 1", 1)))
+    root = read(figure)
+    flags = [e for e in root.iter("{http://www.w3.org/2000/svg}line") if "flag" in e.get("class")]
+    marks = [float(e.get("cx")) for e in root.iter("{http://www.w3.org/2000/svg}circle")]
+    assert float(flags[0].get("x1")) == max(marks)
+    assert {"knee at 8", "knee of base at 1"} <= set(texts(root))
+    assert "knee at 8." in root[1].text
 
 
 def test_what_was_not_measured_is_dashed() -> None:
