@@ -80,15 +80,18 @@ def with_gradients(run: Callable[..., Tensor], *inputs: Tensor, upstream: float 
     return [loss.detach(), *(leaf.grad for leaf in leaves)]
 
 
-def check_errors(ours: Sequence[Tensor], torchs: Sequence[Tensor], truth: Sequence[Tensor]) -> None:
+def check_errors(
+    ours: Sequence[Tensor], torchs: Sequence[Tensor], truth: Sequence[Tensor], floors: Sequence[float] | None = None
+) -> None:
     """Each error against float64 is at most twice that of PyTorch's own path, plus 1e-5.
 
-    PyTorch is taken to be off by half a unit of its type at the largest value: it may have rounded a few luckily.
+    PyTorch is taken to be off by half a unit of its type at the largest value: it may have rounded a few luckily. It is
+    taken to be off by ``floors`` at least, one for each, where another of its paths is.
     """
-    for mine, theirs, true in zip(ours, torchs, truth, strict=True):
+    for mine, theirs, true, floor in zip(ours, torchs, truth, floors or [0.0] * len(ours), strict=True):
         assert mine.shape == true.shape
         if not true.numel():
             continue
         error = (theirs.double() - true).abs().max()
-        error = torch.maximum(error, true.abs().max() * torch.finfo(theirs.dtype).eps / 2)
+        error = torch.maximum(error, true.abs().max() * torch.finfo(theirs.dtype).eps / 2).clamp(min=floor)
         assert (mine.double() - true).abs().max() <= 2 * error + 1e-5
