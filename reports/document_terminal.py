@@ -21,7 +21,7 @@ _PARTS = {**BOUND_STYLES, "good": "green", "fair": "yellow", "idle": "bright_bla
 _BAR_WIDTH = 34
 _SPARKS, _ASCII_SPARKS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
 #: Cells between columns.
-_GAP = 2
+_GAP = 3
 #: Points of a sparkline.
 _LONGEST_SPARK = 40
 

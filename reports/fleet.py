@@ -10,6 +10,8 @@ from .document import Bar, Bars, Document, Paragraph, Part, Section, Table
 from .text import UNKNOWN, duration, known, number, percent, si
 
 _PHASES = ("data", "zero_grad", "forward", "loss", "backward", "communication", "optimizer")
+#: Phases that a narrow terminal leaves out first.
+_SHORT_PHASES = ("zero_grad", "data", "loss", "communication")
 
 
 def fleet_document(result: Mapping[str, Any]) -> Document:
@@ -82,7 +84,7 @@ def _classes(result: Mapping[str, Any]) -> Section:
     return Section(
         "Device classes",
         (
-            Table("Medians over the nodes of a class", heads, tuple(rows)),
+            Table("Medians over the nodes of a class", heads, tuple(rows), spare=("#bandwidth",)),
             Bars("Kernel time of a step by what bounds it", tuple(bars), "ms", bounds),
         ),
         lead="the roofline of every kind of device",
@@ -115,7 +117,8 @@ def _nodes(nodes: Sequence[Mapping[str, Any]]) -> Section:
         for node in sorted(nodes, key=lambda node: -(node["step_ms"] or 0.0))
     )
     heads = ("node", "device", "#step", *(f"#{phase}" for phase in phases), "#of the roof", "#W")
-    return Section("Nodes", (Table("Time of a step by phase, slowest first", heads, rows),))
+    spare = tuple(f"#{phase}" for phase in _SHORT_PHASES if phase in phases)
+    return Section("Nodes", (Table("Time of a step by phase, slowest first", heads, rows, spare=spare),))
 
 
 def _slow(result: Mapping[str, Any]) -> Section:

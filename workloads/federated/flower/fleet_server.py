@@ -42,6 +42,7 @@ def collect(grid: Grid, task: str, nodes: int, timeout_s: float, folder: Path, o
         ids = [node.node_id for node in batch]
         replies = post.ask_all(ids, wire.content({"task": task}, {}), "query.profile", timeout_s)
         found += [_keep(node, replies.get(node.node_id), timeout_s, folder) for node in batch]
+    on_progress("done", len(found), len(roster))
     (folder / FOUND_FILE).write_text(json.dumps(found), encoding="utf-8")
 
 
