@@ -113,7 +113,8 @@ def both_devices(rows: Sequence[Row], plan: Mapping[str, Any]) -> list[Lines]:
                 lines[name] += [Line(f"{device}, {precision}{at_least}", points, "projected")] if points else []
     where = f"on both devices: FLAN-T5 {model}"
     bounded = [line.name.partition(",")[0] for line in lines["energy"] if line.name.endswith("at least")]
-    mark = f"{PROJECTED}; {bounded[0]} as a lower bound, assumed to draw its power limit" if bounded else PROJECTED
+    names = " and ".join(dict.fromkeys(bounded))
+    mark = f"{PROJECTED}; {names} as a lower bound, assumed to draw its power limit" if names else PROJECTED
     found = [
         Lines(f"MFU over batch sizes {where}", "batch size", "MFU, %", tuple(lines["mfu"]), x_log=True,
               mark=PROJECTED, board=_MFU_BOARD),

@@ -198,7 +198,7 @@ _ROWS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
 
 def _per_watt(side: Mapping[str, Any]) -> str:
     """Tokens/s/W that were measured, else the range that the projected power mode allows."""
-    projected = side["projected_tokens_per_s_per_w"]
+    projected = side.get("projected_tokens_per_s_per_w")  # older results have none
     if not projected:
         return number(side["tokens_per_s_per_w"])
     return f"{number(projected['low'])} to {number(projected['high'])} (projected)"

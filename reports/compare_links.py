@@ -33,7 +33,7 @@ def phase_anchors(difference: Mapping[str, Any]) -> tuple[str, ...]:
 def phase_links(difference: Mapping[str, Any]) -> tuple[str, ...]:
     """Where the rows of phases lead: to their kernels; the step's leads to all of them."""
     place = f"#kernels-{difference['side']}"
-    return (*(f"{place}?{_chosen(phase=entry['phase'])}" for entry in difference["phases"]), place)
+    return (*(f"{place}?{_chosen(phase=entry['phase'])}" for entry in difference["phases"]), f"{place}?")
 
 
 def claims(difference: Mapping[str, Any], lines: Sequence[str]) -> list[tuple[Claim, ...]]:

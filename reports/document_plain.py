@@ -53,7 +53,7 @@ def _table(
     body = []
     for place, (first, *others) in enumerate(rows):
         name = f' id="{escape(anchors[place])}"' if anchors else ""
-        link = links[place] if links else ""
+        link = links[place].partition("?")[0] if links else ""
         cells = [f'<a href="{escape(link)}">{_text(first)}</a>' if link else _text(first), *map(_text, others)]
         body.append(f"<tr{name}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     return f'<div class="scroll"><table><caption>{_text(title)}</caption><tr>{head}</tr>{"".join(body)}</table></div>'

@@ -100,6 +100,7 @@ def page(
         "script": script,
         "data": embed(data),
         "plain": plain,
+        "hidden": "see its figures" if plain else "read it",
     }
     return _PLACEHOLDER.sub(lambda match: values[match[1]], _template(BASE))
 

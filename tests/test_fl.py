@@ -65,7 +65,8 @@ def test_what_was_left_out_is_in_the_report(result: tuple) -> None:
 
 def federation_of(folder: Path, weights: dict) -> str:
     quality = {"eval_loss": 1.0, "rouge_l": 0.1}
-    record = {"round": 1, **quality, "aggregated": True, "used": [], "left_out": []}
+    costs = {"down_bytes": 8, "train_s": 1.0, "wall_s": 1.0}
+    record = {"round": 1, **quality, **costs, "aggregated": True, "used": [], "left_out": []}
     state = Checkpoint(1, weights, {}, Message({}), [{"round": 0, **quality}, record])
     checkpoint.write(folder / fl.CHECKPOINTS, fl.preset("tiny"), state)
     return str(folder)

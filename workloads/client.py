@@ -130,12 +130,12 @@ def load_for_training(config: ClientConfig, device: str, **options: Any) -> Load
 
 def _fuse(model: Any, config: ClientConfig) -> None:
     """Put in edgeroof's operators, as far as they are wanted."""
+    if not config.fused and config.attention != "flash":
+        return
     from ..kernels.patch import FLASH, fuse
 
-    if config.attention == "flash":
-        fuse(model, only=FLASH if config.fused else ["attention"])
-    elif config.fused:
-        fuse(model)
+    whole = FLASH if config.fused else ("attention",)
+    fuse(model, only=whole if config.attention == "flash" else None)
 
 
 def _enable_checkpointing(model: Any) -> None:

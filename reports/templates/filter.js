@@ -81,10 +81,11 @@ function rowFilter(arrived, of = KERNELS) {
   return Object.assign(state, { start: () => follow() || set({}, "") });
 }
 
-/** What the kernel table is called, searched and chosen by. */
+/** What the kernel table is called, searched and chosen by, and the column that says what each row weighs. */
 const KERNEL_CONTROLS = {
   what: "kernels",
   searched: "op, kernel, module, shapes",
+  weight: "share",
   selects: {
     phase: ["All phases", phaseName],
     bound: ["All bounds", String],
@@ -102,7 +103,7 @@ function filterBar(host, data, filter, of = KERNELS, controls = KERNEL_CONTROLS)
     on: { input: () => filter.change(filter.facets, search.value) },
   });
   const selects = Object.fromEntries(
-    Object.entries(controls.selects).map(([key, [title, nameOf]]) => [key, facetSelect(key, title, data, filter, nameOf, of)]),
+    Object.entries(controls.selects).map(([key, [title, nameOf]]) => [key, facetSelect(key, title, data, filter, nameOf, of, controls.weight)]),
   );
   const chips = el("span", { class: "chips" });
   const clear = el("button", {
@@ -129,19 +130,18 @@ function filterBar(host, data, filter, of = KERNELS, controls = KERNEL_CONTROLS)
   });
 }
 
-/** A select box of a facet's values, those with the most time (where it is known, else with the most rows) first. */
-function facetSelect(key, title, data, filter, nameOf, of) {
+/** A select box of a facet's values, those with the most time (where a column of weights is named, else rows) first. */
+function facetSelect(key, title, data, filter, nameOf, of, weight) {
   const { labels, codes } = data.texts[key];
-  const timed = Boolean(data.numbers.share);
   const shares = labels.map(() => 0);
-  codes.forEach((code, row) => (shares[code] += timed ? data.numbers.share[row] || 0 : 1));
+  codes.forEach((code, row) => (shares[code] += weight ? data.numbers[weight][row] || 0 : 1));
   const order = labels.map((_, index) => index).sort((a, b) => shares[b] - shares[a]);
   const select = el(
     "select",
     { id: `${of.place}-${key.replace(/\W+/g, "-")}`, "aria-label": title.replace("All", "Filter by").replace(/s$/, "") },
     el("option", { value: "*", text: title }),
     order.map((index) =>
-      el("option", { value: `=${labels[index]}`, text: `${nameOf(labels[index])} · ${timed ? percent(shares[index]) : count(shares[index])}` }),
+      el("option", { value: `=${labels[index]}`, text: `${nameOf(labels[index])} · ${weight ? percent(shares[index]) : count(shares[index])}` }),
     ),
   );
   select.addEventListener("change", () => {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -93,6 +94,9 @@ def test_a_row_that_a_link_led_to_can_be_read(quiet, results, scheme):
 def test_kernels_of_a_comparison_are_filtered(page, difference):
     every = len(difference["kernels"])
     assert texts(page, f"{KERNELS} .status") == [f"{every} of {every} rows"]
+    options = texts(page, "#kernels-1-phase option")
+    counted = Counter(row["phase"] for row in difference["kernels"])
+    assert sorted(text.rpartition(" · ")[2] for text in options[1:]) == sorted(f"{n:,}" for n in counted.values())
     choose(page, "#kernels-1-phase", "=optimizer")
     wanted = [row for row in difference["kernels"] if row["phase"] == "optimizer"]
     assert texts(page, f"{KERNELS} .status") == [f"{len(wanted)} of {every} rows"]

@@ -63,7 +63,9 @@ def test_html_says_everything_without_scripts() -> None:
 
 
 def test_claims_are_links_of_their_own_headline() -> None:
-    table = Table("Rows", ("row", "#n"), (("one", "1"), ("two", "2")), anchors=("r-0", "r-1"), links=("", "a b/c.html"))
+    table = Table(
+        "Rows", ("row", "#n"), (("one", "1"), ("two", "2")), anchors=("r-0", "r-1"), links=("#r-1?x=1", "a b/c.html")
+    )
     claims = ((Claim("it", "#r-0"),), (Claim("it", "#r-1?x=<y>"), Claim("not there", "#r-0")))
     document = Document(
         "s", "t", "measured", ("this is it", "and it <b> too"), (Section("S", (table,)),), claims=claims
@@ -71,6 +73,7 @@ def test_claims_are_links_of_their_own_headline() -> None:
     plain = document_plain.render(document)
     assert '<p>this is <a href="#r-0">it</a></p>' in plain
     assert '<p>and <a href="#r-1">it</a> &lt;b&gt; too</p>' in plain
+    assert '<tr id="r-0"><td><a href="#r-1">one</a></td>' in plain
     assert '<tr id="r-1"><td><a href="a b/c.html">two</a></td>' in plain
     assert printed(document)
 

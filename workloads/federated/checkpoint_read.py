@@ -127,6 +127,7 @@ def _check_record(record: Mapping[str, Any]) -> None:
         return
     if not (isinstance(record["aggregated"], bool) and isinstance(record["used"], list)):
         raise ValueError(f"the record of round {number} does not say who was used")
+    _check_costs(record)
     for left in record["left_out"]:
         if not (_is_count(left["client"]) and isinstance(left["reason"], str)):
             raise ValueError(f"the record of round {number} does not say who was left out")
@@ -135,6 +136,14 @@ def _check_record(record: Mapping[str, Any]) -> None:
         times = all(_is_number(entry[name]) for name in ("compute_s", "codec_s"))
         if not (counts and times and (entry["loss"] is None or _is_number(entry["loss"]))):
             raise ValueError(f"a client's entry of round {number} holds values of other types")
+
+
+def _check_costs(record: Mapping[str, Any]) -> None:
+    """Sizes and times of a round, and who ran it where somebody wrote that down."""
+    times = all(_is_number(record[name]) for name in ("train_s", "wall_s"))
+    engine, nodes = record.get("engine", ""), record.get("nodes", 1)
+    if not (_is_count(record["down_bytes"]) and times and isinstance(engine, str) and _is_count(nodes) and nodes):
+        raise ValueError(f"the record of round {record['round']} holds values of other types")
 
 
 def _check_optimizer(found: Checkpoint) -> None:

@@ -184,6 +184,8 @@ def test_what_is_remembered_survives() -> None:
         {"residual": torch.zeros(2, dtype=torch.float64)},
         {"residual": torch.tensor([math.nan])},
         {"pending.round": torch.tensor([1])},
+        {"pending.residual": torch.zeros(1)},
+        {"pending.memory.right.0": torch.zeros(1)},
         {"pending.round": torch.tensor([1.5]), "pending.residual": torch.zeros(1)},
     ],
 )

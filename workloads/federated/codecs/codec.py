@@ -103,7 +103,8 @@ class Compressor:
 
     Without it, sparse and low-rank updates lose the same small values every round (S. Karimireddy et al.,
     arXiv 1901.09847). A round counts only when the server used its update: what it left out is pending until
-    :meth:`settle` says so, and a round that was not used has never been, for what it sent is lost as well.
+    :meth:`settle` says so, and a round that was not used has never been, for what it sent is lost as well. Without
+    feedback nothing is pending, and a reducer's memory is that of the last round, used or not.
 
     Attributes:
         codec: the codec.
@@ -174,11 +175,12 @@ class Compressor:
             if not all_finite(tensor):
                 raise UpdateError(f"{name} of a client's memory holds values that are no finite numbers")
         self.residual, self.memory = _read_arrays("", arrays)
+        self.pending = None
         residual, memory = _read_arrays(_PENDING, arrays)
-        if _ROUND not in arrays:
+        if _ROUND not in arrays and residual is None and not memory:
             return
-        number = arrays[_ROUND]
-        if residual is None or number.shape != (1,) or number.is_floating_point():
+        number = arrays.get(_ROUND)
+        if number is None or residual is None or number.shape != (1,) or number.is_floating_point():
             raise UpdateError("a client's pending round is cut short")
         self.pending = Pending(int(number), residual, memory)
 
