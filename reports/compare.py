@@ -8,7 +8,7 @@ from typing import Any
 
 from ..profiler.comparison.breakdown import NO_KERNEL, OUTSIDE
 from ..profiler.schema import BOUNDS
-from .compare_figures import letter, rooflines, rounded, waterfall
+from .compare_figures import letter, rooflines, waterfall, without_residue
 from .compare_links import bounds_text, claims, main_parts, part_choice, phase_anchors, phase_links
 from .document import Bar, Bars, Document, Facts, Figure, Paragraph, Part, Section, Table
 from .text import UNKNOWN, binary_bytes, count, duration, known, number, percent
@@ -166,18 +166,18 @@ def _interval(entry: Mapping[str, Any]) -> str:
 
 
 def _share(share: float | None) -> str:
-    return percent(rounded(share) if share is not None and known(share) else None)
+    return percent(without_residue(share) if share is not None and known(share) else None)
 
 
 def _plus(share: float | None) -> str:
     if known(share) and share is not None and share > MOST_SHOWN:
         return f"over +{percent(MOST_SHOWN)}"
     text = _share(share)
-    return f"+{text}" if known(share) and share is not None and rounded(share) > 0 else text
+    return f"+{text}" if known(share) and share is not None and without_residue(share) > 0 else text
 
 
 def _signed(ms: float) -> str:
-    shown = rounded(ms)
+    shown = without_residue(ms)
     return ("+" if shown > 0 else "") + duration(1e3 * shown)
 
 
@@ -352,7 +352,7 @@ def _part_row(part: Mapping[str, Any], keys: Sequence[str]) -> tuple[str, ...]:
 
 
 def _part_numbers(change: str, bound: str, parts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    before, after = (rounded(sum(part[name] for part in parts)) for name in ("a_ms", "b_ms"))
+    before, after = (without_residue(sum(part[name] for part in parts)) for name in ("a_ms", "b_ms"))
     shares = [part["share"] for part in parts]
     share = sum(shares) if all(known(value) for value in shares) else None
     return (change, bound, duration(1e3 * before), duration(1e3 * after), _signed(after - before), _share(share))

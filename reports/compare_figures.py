@@ -15,7 +15,7 @@ _MARGIN = 2.0
 _DIGITS = 9
 
 
-def rounded(value: float) -> float:
+def without_residue(value: float) -> float:
     """A time in ms, or a share, without what is left of sums that are zero; never minus zero."""
     return round(value, _DIGITS) + 0.0
 
@@ -31,7 +31,7 @@ def waterfall(first: Mapping[str, Any], other: Mapping[str, Any], difference: Ma
     bars = [Bar(letter(first), (Part("step", step["a_ms"], "phase"),), duration(1e3 * step["a_ms"]))]
     reached = step["a_ms"]
     for entry, anchor in zip(difference["phases"], phase_anchors(difference)):
-        if rounded(entry["delta_ms"]):
+        if without_residue(entry["delta_ms"]):
             bars.append(_change_bar(entry, reached, f"#{anchor}"))
             reached += entry["delta_ms"]
     bars.append(Bar(letter(other), (Part("step", step["b_ms"], "phase"),), duration(1e3 * step["b_ms"])))

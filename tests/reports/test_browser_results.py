@@ -14,8 +14,8 @@ from edgeroof.reports.text import duration
 from edgeroof.tools.chromium import open_page, settle
 
 from .browser import choose, click, texts, type_into
+from .page_checks import LOW_CONTRAST, PHONE, VIEWS, check_page
 from .real_results import BATCHES
-from .test_browser_kinds import DESKTOP, LOW_CONTRAST, NAMELESS, PHONE
 
 OPS = "#ops-1"
 KERNELS = "#kernels-1"
@@ -34,16 +34,9 @@ def difference(results):
 
 
 @pytest.mark.parametrize("name", ["compare", "sweep", "bars"])
-@pytest.mark.parametrize(("width", "scheme"), [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light")])
+@pytest.mark.parametrize(("width", "scheme"), VIEWS)
 def test_every_page_fits_and_is_quiet_and_clear(quiet, results, name, width, scheme):
-    open_page(quiet, results / name / "report.html", width=width, scheme=scheme)
-    quiet.execute_script("document.querySelectorAll('details').forEach((n) => { n.open = true; })")
-    assert quiet.execute_script("return document.documentElement.scrollWidth") <= width
-    text = quiet.execute_script("return document.body.innerText")
-    for bad in ("NaN", "undefined", "null", "Infinity", "[object"):
-        assert bad not in text
-    assert quiet.execute_script(LOW_CONTRAST) == []
-    assert quiet.execute_script(NAMELESS) == []
+    check_page(quiet, results / name / "report.html", width=width, scheme=scheme)
 
 
 @pytest.mark.parametrize("name", ["compare", "sweep", "bars"])
