@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from .breakdown import NO_KERNEL, ROUNDING
+from .breakdown import NO_KERNEL, rounded
 
 #: A part whose time changes by less than this is called the same; the word describes, it is no verdict.
 SAME_WITHIN = 0.02
@@ -36,9 +36,9 @@ def match(first: pd.DataFrame, other: pd.DataFrame, keys: Sequence[str]) -> pd.D
     joined = sums[0].join(sums[1], how="outer", sort=False)
     joined["change"] = [_change(a, b) for a, b in zip(joined["a_ms"], joined["b_ms"])]
     joined = joined.fillna(dict.fromkeys(("a_ms", "b_ms", "a_kernels", "b_kernels"), 0.0))
-    joined["delta_ms"] = joined["b_ms"] - joined["a_ms"]
-    whole = max(abs(joined["a_ms"].sum()), abs(joined["b_ms"].sum()))
-    joined.loc[joined["delta_ms"].abs() <= ROUNDING * whole, "delta_ms"] = 0.0
+    # Parts may be below zero: what rounding leaves is measured by their sizes, not by a sum that may be nothing.
+    whole = max(joined["a_ms"].abs().sum(), joined["b_ms"].abs().sum())
+    joined["delta_ms"] = [rounded(b - a, whole) for a, b in zip(joined["a_ms"], joined["b_ms"])]
     total = joined["b_ms"].sum() - joined["a_ms"].sum()
     explains = abs(total) > NOTHING * whole
     joined["share"] = joined["delta_ms"] / total if explains else float("nan")

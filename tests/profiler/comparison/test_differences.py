@@ -30,6 +30,13 @@ def test_shares_add_up_to_the_whole_difference(first: list, other: list, depth: 
     assert set(matched["change"]) <= {"new", "gone", "faster", "slower", "same"}
 
 
+def test_parts_that_cancel_explain_nothing() -> None:
+    """A step of nothing but rounding has no shares, however large the parts are that cancel in it."""
+    first = frame([("forward", "aten::mm", "m", "[2]", 4e-72, 1)])
+    other = frame([(phase, "aten::mm", "m", "[2]", ms, 1) for phase, ms in (("forward", -1e-7), ("optimizer", 1e-7))])
+    assert match(first, other, KEYS[:1])["share"].isna().all()
+
+
 @pytest.mark.parametrize(
     ("first", "other", "change"),
     [(1.0, 2.0, "slower"), (2.0, 1.0, "faster"), (1.0, 1.01, "same"), (None, 1.0, "new"), (1.0, None, "gone")],
